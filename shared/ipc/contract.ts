@@ -1,0 +1,157 @@
+import { z } from 'zod'
+import { type FaultCode, faults } from '../faults.ts'
+
+/**
+ * What the supervisor and its children say to each other: a star, one way, validated on arrival. No secrets, no
+ * bodies, no questions with answers (those are HTTP on unix sockets). A message that does not fit its schema,
+ * or another protocol number, has the child replaced.
+ */
+export const protocolVersion = 1
+export const roles = ['front', 'proxy', 'sync'] as const
+export type Role = (typeof roles)[number]
+
+const faultJson = z.object({
+  code: z.custom<FaultCode>((value) => typeof value === 'string' && Object.hasOwn(faults, value)),
+  text: z.string(),
+  detail: z.string().optional(),
+})
+
+/** Points at a 0600 file that holds a verified snapshot; the reader checks the digest. */
+const snapshotRef = z.object({ version: z.number().int(), path: z.string(), sha256: z.string() })
+export type SnapshotRef = z.infer<typeof snapshotRef>
+
+const fd = z.object({ fd: z.number().int().nonnegative() })
+
+export const configSchemas = {
+  front: z.object({
+    logLevel: z.string(),
+    /** Public origin, e.g. https://gw.example; where port 80 redirects to. */
+    origin: z.string(),
+    /** Inherited listening sockets. `https` carries plain HTTP where `tls` is null (loopback only). */
+    listeners: z.object({ https: fd, http: fd.nullable() }),
+    tls: z.object({ certChainPath: z.string(), privateKeyPath: z.string() }).nullable(),
+    maxConnections: z.number().int().positive(),
+    handshakeTimeoutMs: z.number().int().positive(),
+    /** How long bytes of a client wait for a proxy to come back before the connection is closed. */
+    proxyWaitMs: z.number().int().positive(),
+  }),
+  proxy: z.object({
+    logLevel: z.string(),
+    version: z.string(),
+    /** Which worker this is, from 0; names files, never changes behaviour. */
+    worker: z.number().int().nonnegative(),
+    origin: z.string(),
+    /** Path of the MCP endpoint, e.g. /mcp. */
+    mcpPath: z.string(),
+    /** Port that clients see; goes into events. */
+    publicPort: z.number().int(),
+    socketPath: z.string(),
+    syncSocketPath: z.string(),
+    /** Single-name mode: every path that is not ours goes to this unix socket of the control plane. */
+    controlPlaneSocketPath: z.string().nullable(),
+    spoolDir: z.string(),
+    sessionIdleTtlSecs: z.number().int().positive(),
+    /** Milliseconds by the names of AEMBIT_MCP_GATEWAY_TIMEOUT. */
+    timeouts: z.record(z.string(), z.number().int().positive()),
+    trustedIssuerDomains: z.array(z.string()),
+    /** Extra Host and Origin values besides the origin's own. */
+    allowedOrigins: z.array(z.string()),
+    snapshotMaxAgeMs: z.number().int().positive(),
+    limits: z.object({
+      bodyBytes: z.number().int().positive(),
+      bodyTimeoutMs: z.number().int().positive(),
+      depth: z.number().int().positive(),
+      concurrent: z.number().int().positive(),
+      responseBytes: z.number().int().positive(),
+    }),
+  }),
+  sync: z.object({
+    logLevel: z.string(),
+    version: z.string(),
+    gatewayUrl: z.string(),
+    agentControllerUrl: z.string(),
+    /** `https://…`, or `unix:/path` for a control plane on the same machine. */
+    controlPlaneUrl: z.string(),
+    enrolmentSecretPath: z.string().nullable(),
+    stateDir: z.string(),
+    socketPath: z.string(),
+    spoolDir: z.string(),
+    spoolMaxBytes: z.number().int().positive(),
+    snapshotMaxAgeMs: z.number().int().positive(),
+  }),
+} as const
+
+export type ConfigOf = { [R in Role]: z.infer<(typeof configSchemas)[R]> }
+
+const common = [
+  z.object({ type: z.literal('drain'), deadlineMs: z.number().int().nonnegative() }),
+  z.object({ type: z.literal('ping'), n: z.number().int() }),
+] as const
+
+const configure = <R extends Role>(role: R) =>
+  z.object({ type: z.literal('configure'), epoch: z.number().int(), config: configSchemas[role] })
+
+/** Supervisor → child. */
+export const commandSchemas = {
+  front: z.discriminatedUnion('type', [
+    configure('front'),
+    ...common,
+    /** Where new connections go; replaces the former list. Empty: hold them for proxyWaitMs. */
+    z.object({ type: z.literal('proxies'), sockets: z.array(z.string()) }),
+  ]),
+  proxy: z.discriminatedUnion('type', [
+    configure('proxy'),
+    ...common,
+    z.object({ type: z.literal('snapshot'), ref: snapshotRef, confirmedAt: z.number() }),
+    /** The control plane said at `confirmedAt` (ms since the epoch) that `version` is still current. */
+    z.object({ type: z.literal('confirmed'), version: z.number().int(), confirmedAt: z.number() }),
+  ]),
+  sync: z.discriminatedUnion('type', [configure('sync'), ...common]),
+} as const
+
+const check = <R extends Role>(role: R) =>
+  z.object({
+    type: z.literal('check'),
+    check: z.custom<`${R}.${string}`>((value) => typeof value === 'string' && value.startsWith(`${role}.`)),
+    status: z.enum(['starting', 'running', 'failing', 'stopping']),
+    fault: faultJson.optional(),
+  })
+
+/** Numbers for `status`; flat, small, no secrets. */
+const stats = z.object({
+  type: z.literal('stats'),
+  values: z.record(z.string(), z.union([z.string(), z.number()])),
+})
+
+const reports = <R extends Role>(role: R) =>
+  [
+    z.object({
+      type: z.literal('hello'),
+      protocol: z.number().int(),
+      role: z.literal(role),
+      build: z.string(),
+    }),
+    z.object({ type: z.literal('pong'), n: z.number().int(), lagMs: z.number(), rssBytes: z.number() }),
+    z.object({ type: z.literal('drained'), left: z.number().int() }),
+    check(role),
+    stats,
+    z.object({ type: z.literal('applied'), epoch: z.number().int() }),
+    z.object({ type: z.literal('rejected'), epoch: z.number().int(), fault: faultJson }),
+  ] as const
+
+/** Child → supervisor. */
+export const reportSchemas = {
+  front: z.discriminatedUnion('type', [...reports('front')]),
+  proxy: z.discriminatedUnion('type', [...reports('proxy')]),
+  sync: z.discriminatedUnion('type', [
+    ...reports('sync'),
+    z.object({ type: z.literal('snapshot'), ref: snapshotRef, confirmedAt: z.number() }),
+    z.object({ type: z.literal('confirmed'), version: z.number().int(), confirmedAt: z.number() }),
+  ]),
+} as const
+
+export type Command<R extends Role> = z.infer<(typeof commandSchemas)[R]>
+export type Report<R extends Role> = z.infer<(typeof reportSchemas)[R]>
+/** Commands that a role handles itself; the rest is `runChild`'s. */
+export type OwnCommand<R extends Role> = Exclude<Command<R>, { type: 'configure' | 'drain' | 'ping' }>
+export type CheckStatus = 'starting' | 'running' | 'failing' | 'stopping'

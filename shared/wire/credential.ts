@@ -1,0 +1,52 @@
+import { z } from 'zod'
+
+/** Asked of sync by proxy (sync.sock) and of the control plane by sync, in the same words. */
+export const credentialRequestSchema = z.object({
+  /** The person, as the access token names them. */
+  issuer: z.string(),
+  subject: z.string(),
+  /** `client_id` of the agent's access token; for the audit trail. */
+  clientId: z.string(),
+  serverId: z.string(),
+  /** SHA-256 (base64url) of a credential value that the server just refused with 401: do not answer it again. */
+  rejected: z.string().optional(),
+})
+
+/** Headers to put on the upstream request. `version` changes with the value, so caches can tell. */
+const headersAnswer = z.object({
+  kind: z.literal('headers'),
+  headers: z.array(z.object({ name: z.string(), value: z.string() })),
+  /** ISO 8601; null where the credential itself knows no end. */
+  expiresAt: z.iso.datetime().nullable(),
+  credentialProviderId: z.string(),
+})
+
+const noneAnswer = z.object({ kind: z.literal('none') })
+
+/** The person must visit `url` in a browser first; the same call works afterwards. */
+const authorizationAnswer = z.object({
+  kind: z.literal('authorization_required'),
+  url: z.string(),
+  /** What the person reads: names the server, no secret. */
+  message: z.string(),
+  elicitationId: z.string(),
+})
+
+const deniedAnswer = z.object({ kind: z.literal('denied'), reason: z.string() })
+
+export const credentialAnswerSchema = z.discriminatedUnion('kind', [
+  headersAnswer,
+  noneAnswer,
+  authorizationAnswer,
+  deniedAnswer,
+])
+
+export type CredentialRequest = z.infer<typeof credentialRequestSchema>
+export type CredentialAnswer = z.infer<typeof credentialAnswerSchema>
+
+/** GET /v1/keys on sync.sock, GET /gateway/v1/keys at the control plane: the tenant's session-sealing keys. */
+export const sealingKeysSchema = z.object({
+  /** Newest first: seal with the first, open with any. */
+  keys: z.array(z.object({ kid: z.string(), /** 32 bytes, base64url. */ key: z.string() })).min(1),
+})
+export type SealingKeys = z.infer<typeof sealingKeysSchema>

@@ -1,0 +1,68 @@
+import { z } from 'zod'
+
+/**
+ * A workload event, in the field shape that log consumers of the product parse (mcp.request / mcp.response).
+ * Bodies are never recorded, header values are redacted unless known to be harmless.
+ */
+const named = z.object({ id: z.string(), name: z.string() }).nullable()
+const header = z.record(z.string(), z.string())
+
+export const workloadEventSchema = z.object({
+  version: z.literal('1.0.0'),
+  authorizationChain: z.array(z.string()).max(100).optional(),
+  meta: z.object({
+    timestamp: z.iso.datetime(),
+    eventType: z.enum(['mcp.request', 'mcp.response']),
+    /** One per client request: joins the client-side and server-side events of it. */
+    connectionId: z.uuid(),
+    eventId: z.uuid(),
+    action: z.literal('forward'),
+    severity: z.enum(['Error', 'Warning', 'Info']),
+    policyId: z.string().nullable(),
+    resourceSetId: z.string().optional(),
+  }),
+  workload: z.object({ client: named, server: named }),
+  network: z
+    .object({
+      clientWorkloadIP: z.string().nullable(),
+      clientWorkloadPort: z.number().nullable(),
+      transportProtocol: z.literal('TCP'),
+      serverWorkloadHost: z.string().nullable(),
+      serverWorkloadIP: z.string().nullable(),
+      serverWorkloadPort: z.number().nullable(),
+      proxyPort: z.number().nullable(),
+    })
+    .optional(),
+  outcome: z.object({
+    result: z.enum(['Passthrough', 'Modified', 'Error']),
+    reason: z.string().optional(),
+    /** Ours: the machine-readable reason of a denial or failure (a fault code or a decision's reason code). */
+    reasonCode: z.string().optional(),
+  }),
+  application: z.object({
+    mcp: z.object({
+      httpMethod: z.string().optional(),
+      httpVersion: z.string(),
+      uri: z.string().optional(),
+      headers: z.array(header),
+      httpResponseCode: z.number().int().optional(),
+      mcpMethod: z.string(),
+      mcpSessionId: z.string(),
+      mcpProtocolVersion: z.string().optional(),
+      mcpServerName: z.string().optional(),
+      mcpToolName: z.string().optional(),
+      mcpRequestId: z.string().optional(),
+      userId: z.string().optional(),
+      /** Ours: the OAuth client_id of the agent. */
+      oauthClientId: z.string().optional(),
+      /** Ours: milliseconds from request to response, on mcp.response. */
+      durationMs: z.number().optional(),
+    }),
+  }),
+})
+
+export type WorkloadEvent = z.infer<typeof workloadEventSchema>
+
+/** POST /gateway/v1/events. At most 1,000 a batch; the control plane drops ids it has seen. */
+export const eventBatchSchema = z.object({ events: z.array(workloadEventSchema).min(1).max(1000) })
+export const eventBatchAnswerSchema = z.object({ accepted: z.number().int(), duplicates: z.number().int() })

@@ -1,0 +1,115 @@
+import { z } from 'zod'
+
+/**
+ * What the control plane tells a gateway: everything a request is decided on, and no secret. Signed as a compact
+ * JWS (RFC 7515) whose payload is this object; `version` only ever rises within a tenant.
+ */
+const jwk = z.record(z.string(), z.unknown())
+
+export const issuerSchema = z.object({
+  id: z.string(),
+  /** `iss` of the tokens, compared byte for byte. */
+  issuer: z.string(),
+  /** `authorization-server`: ours; `trust-provider`: an IdP whose tokens are accepted directly. */
+  kind: z.enum(['authorization-server', 'trust-provider']),
+  /** Public keys. Present for our own authorization server; else fetched from `jwksUri`. */
+  jwks: z.object({ keys: z.array(jwk) }).optional(),
+  jwksUri: z.string().optional(),
+  /** Allow-list; `none` and HMAC algorithms can not be named. */
+  algorithms: z.array(z.enum(['RS256', 'ES256', 'PS256', 'EdDSA'])).min(1),
+})
+
+export const clientWorkloadSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  /** Any one identity that matches identifies the workload. */
+  identities: z.array(
+    z.object({ type: z.enum(['oauthRedirectUri', 'oauthClientId', 'cimdClientId']), value: z.string() }),
+  ),
+})
+
+export const matchRuleSchema = z.object({
+  attribute: z.enum(['OidcIssuer', 'OidcSubject', 'OidcAudience', 'OidcCustom']),
+  /** The claim's name where the attribute is OidcCustom. */
+  key: z.string().optional(),
+  /** Compared whole and case-sensitively; several rules of one attribute and key are any-of. */
+  value: z.string(),
+})
+
+export const trustProviderSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  /** Id of the identity provider the user must have signed in at; absent means any. */
+  identityProvider: z.string().optional(),
+  matchRules: z.array(matchRuleSchema),
+})
+
+export const serverWorkloadSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  /** `<prefix>_<tool>`; null serves this one server unprefixed. */
+  prefix: z
+    .string()
+    .regex(/^[A-Za-z0-9.-]{1,32}$/)
+    .nullable(),
+  /** MCP endpoint, http(s), streamable HTTP. */
+  url: z.string(),
+  /** `none`: requests go out bare. `required`: sync is asked for a credential of the user first. */
+  credential: z.enum(['none', 'required']),
+  /** CIDR blocks in private or loopback space that this server may resolve to; the rest of such space is refused. */
+  allowedNetworks: z.array(z.string()),
+})
+
+export const accessPolicySchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  /** Rises with each change of this policy. */
+  version: z.number().int(),
+  active: z.boolean(),
+  kind: z.enum(['client-to-gateway', 'gateway-to-server']),
+  /** client-to-gateway: the client workload that may come in. Absent on gateway-to-server. */
+  clientWorkload: z.string().optional(),
+  /** gateway-to-server: the server that may be called. */
+  serverWorkload: z.string().optional(),
+  /** Every one of these must attest the user. */
+  trustProviders: z.array(z.string()),
+})
+
+export const snapshotSchema = z.object({
+  format: z.literal(1),
+  tenantId: z.string(),
+  version: z.number().int().positive(),
+  issuedAt: z.iso.datetime(),
+  gateway: z.object({
+    /** Canonical URL of the MCP endpoint: the RFC 9728 `resource`. */
+    resource: z.string(),
+    /** Accepted `aud` values, the resource among them. */
+    audiences: z.array(z.string()).min(1),
+    /** RFC 9728 `authorization_servers`. */
+    authorizationServers: z.array(z.string()).min(1),
+    scopes: z.array(z.string()),
+  }),
+  resourceSetId: z.string(),
+  issuers: z.array(issuerSchema),
+  clientWorkloads: z.array(clientWorkloadSchema),
+  trustProviders: z.array(trustProviderSchema),
+  servers: z.array(serverWorkloadSchema),
+  policies: z.array(accessPolicySchema),
+  /** Acts on tokens issued at or before `at` (seconds since the epoch) that match every field given. */
+  revocations: z.array(
+    z.object({
+      at: z.number().int(),
+      subject: z.string().optional(),
+      clientId: z.string().optional(),
+      jti: z.string().optional(),
+    }),
+  ),
+})
+
+export type Snapshot = z.infer<typeof snapshotSchema>
+export type Issuer = z.infer<typeof issuerSchema>
+export type ClientWorkload = z.infer<typeof clientWorkloadSchema>
+export type MatchRule = z.infer<typeof matchRuleSchema>
+export type TrustProvider = z.infer<typeof trustProviderSchema>
+export type ServerWorkload = z.infer<typeof serverWorkloadSchema>
+export type AccessPolicy = z.infer<typeof accessPolicySchema>
