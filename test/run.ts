@@ -1,0 +1,98 @@
+import { spawn } from 'node:child_process'
+import { globSync, readFileSync, statSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { delimiter, dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+/**
+ * `npm test [-- <file or folder> …]`: runs tap over every `*.test.ts`, shows each file's verdict and what failed in
+ * it, and closes with `N passed, N failed`, counted by tap. Exit code 1 where something failed or nothing ran.
+ */
+const root = fileURLToPath(new URL('..', import.meta.url))
+const tapBin = join(root, 'node_modules/.bin/tap')
+const jobs = 2
+const fileTimeoutSecs = 180
+
+const env = {
+  ...process.env,
+  PATH: `${join(root, 'node_modules/.bin')}${delimiter}${process.env.PATH ?? ''}`,
+}
+
+function testFiles(wanted: readonly string[]): string[] {
+  const patterns = wanted.length === 0 ? ['test'] : wanted
+  const found = patterns.flatMap((path) =>
+    statSync(join(root, path), { throwIfNoEntry: false })?.isDirectory()
+      ? globSync(`${path.replace(/\/$/, '')}/**/*.test.ts`, { cwd: root })
+      : globSync(path, { cwd: root }),
+  )
+  // The files that start whole worlds take longest: first in, so that the end of the run is not one long file.
+  const weight = (file: string): number => (file.startsWith('test/e2e/') ? 0 : 1)
+  return [...new Set(found)].sort((a, b) => weight(a) - weight(b) || a.localeCompare(b))
+}
+
+/**
+ * tap comes built with its TypeScript plugin, which Node's own type stripping replaces and TypeScript 7 breaks.
+ * Left to itself tap rebuilds on the first run but that run still loads the old plugin and fails: so build first.
+ */
+async function buildTap(): Promise<void> {
+  const require = createRequire(join(root, 'node_modules/tap/package.json'))
+  const built = join(dirname(require.resolve('@tapjs/test/package.json')), 'test-built/dist/esm/index.js')
+  const stale = (): boolean => {
+    try {
+      return readFileSync(built, 'utf8').includes('@tapjs/typescript')
+    } catch {
+      return true
+    }
+  }
+  if (!stale()) return
+  const child = spawn(process.execPath, [tapBin, 'build'], { cwd: root, env, stdio: 'inherit' })
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
+  if (code !== 0 || stale()) throw new Error('`tap build` failed')
+}
+
+/** Shows a file that passed as one line and a file that failed whole; returns tap's own totals. */
+async function runTap(files: readonly string[]): Promise<{ passed: number; failed: number; code: number }> {
+  const args = ['--reporter=tap', `--jobs=${jobs}`, `--timeout=${fileTimeoutSecs}`, '--no-color', ...files]
+  const child = spawn(process.execPath, [tapBin, ...args], {
+    cwd: root,
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const closed = new Promise<number | null>((resolve) => child.once('close', resolve))
+  let passed = 0
+  let failed = 0
+  let block: string[] = []
+  for await (const line of createInterface({ input: child.stdout })) {
+    const totals = /^# \{ total: \d+(?:, pass: (\d+))?(?:, fail: (\d+))?/.exec(line)
+    if (totals) {
+      passed = Number(totals[1] ?? 0)
+      failed = Number(totals[2] ?? 0)
+    } else if (line.startsWith('ok ')) {
+      console.log(line)
+      block = []
+    } else if (line.startsWith('# Subtest: ')) {
+      block = [line]
+    } else {
+      block.push(line)
+      if (line.startsWith('not ok ')) {
+        console.log(block.join('\n'))
+        block = []
+      }
+    }
+  }
+  const code = (await closed) ?? 1
+  const rest = block.filter((line) => line.trim() !== '' && line !== '# No coverage generated')
+  if (rest.length > 0) console.log(rest.join('\n'))
+  return { passed, failed, code }
+}
+
+const files = testFiles(process.argv.slice(2))
+if (files.length === 0) {
+  console.log('no test file matches\n0 passed, 0 failed')
+  process.exit(1)
+}
+await buildTap()
+const { passed, failed, code } = await runTap(files)
+console.log(`${passed} passed, ${failed} failed`)
+process.exitCode = code !== 0 || failed > 0 || passed === 0 ? 1 : 0
