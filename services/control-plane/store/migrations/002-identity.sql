@@ -1,16 +1,15 @@
--- Everyone who signed in, by (identity provider, its subject): what a token's claims are made from.
+-- Everyone who signed in. `subject` is the `sub` of our tokens and belongs to one identity provider at a time.
 CREATE TABLE account (
-  id TEXT PRIMARY KEY,
+  subject TEXT PRIMARY KEY,
   idp TEXT NOT NULL,
   idp_subject TEXT NOT NULL,
-  subject TEXT NOT NULL,
   email TEXT,
   name TEXT,
   groups TEXT NOT NULL,
   first_seen_at INTEGER NOT NULL,
-  last_sign_in_at INTEGER NOT NULL,
-  UNIQUE (idp, idp_subject)
+  last_sign_in_at INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX account_idp ON account (idp, idp_subject);
 
 -- The embedded directory: replaced by what the configuration says at each apply.
 CREATE TABLE directory_user (
@@ -22,12 +21,23 @@ CREATE TABLE directory_user (
   PRIMARY KEY (idp, email)
 ) STRICT, WITHOUT ROWID;
 
--- Failed sign-ins, by account and by address (`what` says which); a success deletes the account's row.
+-- Failed sign-ins by account and by address; a success deletes the account's row.
 CREATE TABLE sign_in_failure (
-  what TEXT NOT NULL,
+  kind TEXT NOT NULL,
   key TEXT NOT NULL,
   failures INTEGER NOT NULL,
   last_at INTEGER NOT NULL,
   blocked_until INTEGER NOT NULL,
-  PRIMARY KEY (what, key)
+  PRIMARY KEY (kind, key)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX sign_in_failure_last ON sign_in_failure (last_at);
+
+-- A sign-in that is away at an external identity provider. Single use, ten minutes, bound to the browser.
+CREATE TABLE idp_sign_in (
+  state TEXT PRIMARY KEY,
+  idp TEXT NOT NULL,
+  browser TEXT NOT NULL,
+  sealed BLOB NOT NULL,
+  expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idp_sign_in_expiry ON idp_sign_in (expires_at);

@@ -1,0 +1,54 @@
+import { html } from './html.ts'
+import type { Page } from './layout.ts'
+
+export interface ConsentView {
+  readonly clientName: string
+  readonly person: string
+  readonly action: string
+  readonly csrf: string
+  /** Host, or scheme of an app's own link, that the answer goes to. */
+  readonly destination: string
+  /** Loopback or an app's own scheme: any program on the computer may be behind it. */
+  readonly local: boolean
+  readonly scopes: readonly string[]
+  readonly servers: readonly { name: string; host: string }[]
+  /** False where the client named itself in a dynamic registration. */
+  readonly verified: boolean
+}
+
+const meaning: Record<string, string> = {
+  mcp: 'Use the MCP servers below as you',
+  openid: 'Know who you are',
+  profile: 'See your name and groups',
+  email: 'See your email address',
+  offline_access: 'Stay connected while you are away',
+}
+
+export function consentPage(view: ConsentView): Page {
+  const csrf = html`<input type="hidden" name="csrf" value="${view.csrf}">`
+  return {
+    title: `Allow ${view.clientName}`,
+    body: html`<h1>Allow ${view.clientName}?</h1>
+<p class="lead">It asks to act for <strong>${view.person}</strong>.</p>
+<h2>It will be able to</h2>
+<ul class="list">${view.scopes.map((scope) => html`<li>${meaning[scope] ?? scope}<small>scope <code>${scope}</code></small></li>`)}</ul>
+<h2>MCP servers within reach</h2>
+${
+  view.servers.length > 0
+    ? html`<ul class="list">${view.servers.map((server) => html`<li>${server.name}<small>${server.host}</small></li>`)}</ul>`
+    : html`<p class="notice">No policy lets you reach a server yet. You can connect all the same; servers appear once a policy allows them.</p>`
+}
+<dl class="facts"><dt>The answer goes to</dt><dd><strong>${view.destination}</strong></dd></dl>
+${
+  view.local
+    ? html`<p class="notice">That is a program on this computer. Allow it only if you just started this sign-in yourself.</p>`
+    : !view.verified &&
+      html`<p class="notice">The agent gave its name itself. Allow it only if you know <strong>${view.destination}</strong>.</p>`
+}
+<div class="row"><form method="post" action="${view.action}/deny">${csrf}
+<button class="button" type="submit">Deny</button></form>
+<form method="post" action="${view.action}/allow">${csrf}
+<button class="button primary" type="submit">Allow</button></form></div>
+<p class="hint">The agent never sees your password or the servers' credentials. You are asked once per agent.</p>`,
+  }
+}
