@@ -1,0 +1,194 @@
+import { accessSync, constants } from 'node:fs'
+import { join } from 'node:path'
+import { type Env, type EnvResult, type EnvValues, envDigest, printEnv, readEnv } from './env.ts'
+import { gatewayTable } from './gateway-keys.ts'
+import { isLoopbackHost } from './parsers.ts'
+import type { Timeouts } from './timeouts.ts'
+import { readTlsFiles, TlsFileError, type TlsPaths } from './tls-files.ts'
+
+type Values = EnvValues<typeof gatewayTable>
+
+export interface GatewayConfig {
+  readonly logLevel: string
+  /** Issuer, without a trailing slash. */
+  readonly authorizationServer: string
+  /** Origin + path of the MCP endpoint: the resource that tokens are for. */
+  readonly gatewayUrl: string
+  readonly origin: string
+  readonly mcpPath: string
+  /** The port that clients see. */
+  readonly publicPort: number
+  readonly agentControllerUrl: string
+  readonly controlPlaneUrl: string
+  readonly controlPlaneSocketPath: string | null
+  readonly enrolmentSecretPath: string | null
+  /** null: plain HTTP on loopback. */
+  readonly tls: TlsPaths | null
+  /** Ports; 0 = no such listener. */
+  readonly listen: {
+    readonly address: string
+    readonly https: number
+    readonly http: number
+    readonly metrics: number
+  }
+  readonly workers: number
+  readonly runtimeDir: string
+  readonly stateDir: string
+  readonly sessionIdleTtlSecs: number
+  readonly trustedIssuerDomains: readonly string[]
+  readonly timeouts: Timeouts
+  readonly allowedOrigins: readonly string[]
+  readonly maxBodyBytes: number
+  readonly snapshotMaxAgeMs: number
+  readonly drainMs: number
+  /** What `--check` shows: every setting as it counts, secrets hidden, and a digest of them. */
+  readonly printed: readonly { key: string; value: string }[]
+  readonly digest: string
+}
+
+/** Longest socket name in the runtime folder, and what sun_path holds (unix(7)) less its closing zero. */
+const longestSocketName = 'proxy-63.999999.sock'
+const maxSocketPath = 107
+
+/** Reads the environment and the files it names. Touches nothing else. */
+export function parseGatewayEnv(env: Env): EnvResult<GatewayConfig> {
+  const read = readEnv(env, gatewayTable, { check })
+  return 'ok' in read ? { ok: toConfig(read.ok) } : read
+}
+
+function check(
+  values: Partial<Values>,
+  problem: (key: keyof typeof gatewayTable, message: string) => void,
+): void {
+  const { AEMBIT_AUTHORIZATION_SERVER: server, AEMBIT_TENANT_URL: tenant } = values
+  if (server === null && tenant === null) problem('AEMBIT_AUTHORIZATION_SERVER', 'is required')
+  if (server && tenant && server !== tenant) {
+    problem('AEMBIT_TENANT_URL', 'differs from AEMBIT_AUTHORIZATION_SERVER; give one of them')
+  }
+  if (values.AEMBIT_VALKEY_URL) {
+    const known =
+      /^rediss?:\/\/[^\s]+$/.test(values.AEMBIT_VALKEY_URL) && URL.canParse(values.AEMBIT_VALKEY_URL)
+    problem(
+      'AEMBIT_VALKEY_URL',
+      known
+        ? 'is not supported by this version; sessions need no store, remove it'
+        : 'must be a redis:// or rediss:// URL (and is not supported by this version)',
+    )
+  }
+  checkScheme(values, problem)
+  checkTls(values, problem)
+  if (values.AEMBIT_PLAIN_HTTP && values.AEMBIT_HTTP_PORT) {
+    problem('AEMBIT_HTTP_PORT', 'has no use with AEMBIT_PLAIN_HTTP: there is no https to redirect to')
+  }
+
+  const { AEMBIT_HTTPS_PORT: https, AEMBIT_HTTP_PORT: http, AEMBIT_METRICS_PORT: metrics } = values
+  if (https !== undefined && httpPort(values) === https)
+    problem('AEMBIT_HTTP_PORT', 'is the same as AEMBIT_HTTPS_PORT')
+  if (metrics && (metrics === https || metrics === http))
+    problem('AEMBIT_METRICS_PORT', 'is the port of another listener')
+  const directory = values.AEMBIT_RUNTIME_DIR
+  if (directory && Buffer.byteLength(join(directory, longestSocketName)) > maxSocketPath) {
+    problem(
+      'AEMBIT_RUNTIME_DIR',
+      `is too long for unix sockets (at most ${maxSocketPath - longestSocketName.length - 1} bytes)`,
+    )
+  }
+  if (values.AEMBIT_ENROLMENT_SECRET_PATH) {
+    checkReadable(values.AEMBIT_ENROLMENT_SECRET_PATH, (message) =>
+      problem('AEMBIT_ENROLMENT_SECRET_PATH', message),
+    )
+  }
+}
+
+type Tell = (key: keyof typeof gatewayTable, message: string) => void
+
+function checkScheme(values: Partial<Values>, problem: Tell): void {
+  const { AEMBIT_PLAIN_HTTP: plain, AEMBIT_LISTEN_ADDRESS: address, AEMBIT_MCP_GATEWAY_URL: url } = values
+  if (plain && address !== undefined && !isLoopbackHost(address)) {
+    problem('AEMBIT_PLAIN_HTTP', 'needs a loopback AEMBIT_LISTEN_ADDRESS such as 127.0.0.1')
+  }
+  if (plain === false && url?.startsWith('http:')) {
+    problem('AEMBIT_MCP_GATEWAY_URL', 'must be https, or set AEMBIT_PLAIN_HTTP=true on loopback')
+  }
+}
+
+function checkTls(values: Partial<Values>, problem: Tell): void {
+  const {
+    AEMBIT_TLS_CERT_CHAIN_PATH: cert,
+    AEMBIT_TLS_PRIVATE_KEY_PATH: key,
+    AEMBIT_PLAIN_HTTP: plain,
+  } = values
+  if (plain) return
+  if (cert === null) problem('AEMBIT_TLS_CERT_CHAIN_PATH', 'is required')
+  if (key === null) problem('AEMBIT_TLS_PRIVATE_KEY_PATH', 'is required')
+  if (!cert || !key) return
+  try {
+    readTlsFiles({ certChainPath: cert, privateKeyPath: key })
+  } catch (error) {
+    if (!(error instanceof TlsFileError)) throw error
+    problem(
+      error.file === 'cert' ? 'AEMBIT_TLS_CERT_CHAIN_PATH' : 'AEMBIT_TLS_PRIVATE_KEY_PATH',
+      error.message,
+    )
+    // Both files are told in one run: a bad certificate must not hide an unreadable key.
+    if (error.file === 'cert')
+      checkReadable(key, (message) => problem('AEMBIT_TLS_PRIVATE_KEY_PATH', message))
+  }
+}
+
+function checkReadable(path: string, problem: (message: string) => void): void {
+  try {
+    accessSync(path, constants.R_OK)
+  } catch (error) {
+    problem(`${path} can not be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`)
+  }
+}
+
+/** Where TLS is off there is nothing to redirect to. */
+function httpPort(values: Partial<Values>): number {
+  return values.AEMBIT_HTTP_PORT ?? (values.AEMBIT_PLAIN_HTTP ? 0 : 80)
+}
+
+function toConfig(values: Values): GatewayConfig {
+  const url = new URL(values.AEMBIT_MCP_GATEWAY_URL)
+  const mcpPath = url.pathname === '/' ? '/mcp' : url.pathname
+  const authorizationServer = values.AEMBIT_AUTHORIZATION_SERVER ?? values.AEMBIT_TENANT_URL ?? ''
+  const http = httpPort(values)
+  const printed = printEnv(gatewayTable, { ...values, AEMBIT_HTTP_PORT: http })
+  return Object.freeze({
+    logLevel: values.AEMBIT_LOG_LEVEL,
+    authorizationServer,
+    gatewayUrl: url.origin + mcpPath,
+    origin: url.origin,
+    mcpPath,
+    publicPort: Number(url.port) || (url.protocol === 'https:' ? 443 : 80),
+    agentControllerUrl: values.AEMBIT_AGENT_CONTROLLER_URL,
+    controlPlaneUrl: values.AEMBIT_CONTROL_PLANE_URL ?? authorizationServer,
+    controlPlaneSocketPath: values.AEMBIT_CONTROL_PLANE_SOCKET,
+    enrolmentSecretPath: values.AEMBIT_ENROLMENT_SECRET_PATH,
+    tls: values.AEMBIT_PLAIN_HTTP
+      ? null
+      : {
+          certChainPath: values.AEMBIT_TLS_CERT_CHAIN_PATH ?? '',
+          privateKeyPath: values.AEMBIT_TLS_PRIVATE_KEY_PATH ?? '',
+        },
+    listen: {
+      address: values.AEMBIT_LISTEN_ADDRESS,
+      https: values.AEMBIT_HTTPS_PORT,
+      http,
+      metrics: values.AEMBIT_METRICS_PORT,
+    },
+    workers: values.AEMBIT_PROXY_WORKERS,
+    runtimeDir: values.AEMBIT_RUNTIME_DIR,
+    stateDir: values.AEMBIT_STATE_DIR,
+    sessionIdleTtlSecs: values.AEMBIT_MCP_SESSION_IDLE_TTL_SECS,
+    trustedIssuerDomains: values.AEMBIT_TRUSTED_ISSUER_DOMAINS,
+    timeouts: values.AEMBIT_MCP_GATEWAY_TIMEOUT,
+    allowedOrigins: values.AEMBIT_ALLOWED_ORIGINS,
+    maxBodyBytes: values.AEMBIT_MAX_BODY_BYTES,
+    snapshotMaxAgeMs: values.AEMBIT_SNAPSHOT_MAX_AGE_SECS * 1000,
+    drainMs: values.AEMBIT_DRAIN_SECS * 1000,
+    printed,
+    digest: envDigest(printed),
+  })
+}
