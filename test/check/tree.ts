@@ -35,7 +35,11 @@ function paths(root: string): string[] {
     })
     return [...new Set(listed.split('\0').filter(Boolean))]
   } catch {
-    return globSync('**', { cwd: root, exclude: (name) => name === 'node_modules', withFileTypes: true })
+    return globSync('**', {
+      cwd: root,
+      exclude: (entry) => entry.name === 'node_modules',
+      withFileTypes: true,
+    })
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath, entry.name).slice(root.length).replace(/^\/+/, ''))
   }
