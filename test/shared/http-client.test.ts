@@ -1,7 +1,9 @@
+import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { z } from 'zod'
 import { Fault } from '../../shared/faults.ts'
 import { createHttpClient, type HttpClientOptions, parseBase } from '../../shared/http-client.ts'
@@ -11,7 +13,7 @@ import { SseParser } from '../../shared/sse.ts'
 const codes = { unreachable: 'control_plane.unreachable', rejected: 'control_plane.rejected' } as const
 type Options = Partial<HttpClientOptions>
 
-const serve = async (t: Tap.Test, handler: RequestListener): Promise<string> => {
+const serve = async (t: Test, handler: RequestListener): Promise<string> => {
   const server: Server = createServer(handler)
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done))
   t.teardown(() => {
@@ -21,7 +23,7 @@ const serve = async (t: Tap.Test, handler: RequestListener): Promise<string> => 
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-const client = (t: Tap.Test, base: string, options: Options = {}) => {
+const client = (t: Test, base: string, options: Options = {}) => {
   const made = createHttpClient({ base, ...codes, ...options })
   t.teardown(() => made.close())
   return made
@@ -55,7 +57,9 @@ t.test(
       url: '/base/v1',
       got: { a: 1 },
     })
-    const path = join(t.testdir(), 'a.sock')
+    const dir = await mkdtemp(join(tmpdir(), 'http-client-'))
+    t.teardown(() => rm(dir, { recursive: true }))
+    const path = join(dir, 'a.sock')
     const server = createServer(handler)
     await new Promise<void>((done) => server.listen(path, done))
     t.teardown(() => server.close())
