@@ -1,6 +1,6 @@
 import t from 'tap'
-import { Fault } from '../../../shared/faults.ts'
 import { outlineJson, parseJson } from '../../../services/proxy/json.ts'
+import { Fault } from '../../../shared/faults.ts'
 
 const depth = 16
 const parse = (text: string): unknown => parseJson(Buffer.from(text), depth)
@@ -49,7 +49,25 @@ function generator(seed: number): () => number {
 t.test('agrees with JSON.parse on random documents', async (t) => {
   const random = generator(20261123)
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!
-  const texts = ['', 'a', ':', '"', '\\', '\\"', '{', '}', '[', ']', ',', 'ü', '\u2028', '\n', '😀', '__proto__', '0']
+  const texts = [
+    '',
+    'a',
+    ':',
+    '"',
+    '\\',
+    '\\"',
+    '{',
+    '}',
+    '[',
+    ']',
+    ',',
+    'ü',
+    '\u2028',
+    '\n',
+    '😀',
+    '__proto__',
+    '0',
+  ]
   const string = (): string => Array.from({ length: Math.floor(random() * 4) }, () => pick(texts)).join('')
   const value = (left: number): unknown => {
     const kind = left === 0 ? 0 : random()
@@ -63,7 +81,8 @@ t.test('agrees with JSON.parse on random documents', async (t) => {
   for (let round = 0; round < 20_000; round++) {
     const original = value(5)
     const text = JSON.stringify(original, null, pick([0, 1]))
-    if (JSON.stringify(parse(text)) !== JSON.stringify(original)) problems.push(escape(text))
+    // Against the parser, not the original: V8 13.6 reads the key "\\n" as "\\" once it has seen the key "\\".
+    if (JSON.stringify(parse(text)) !== JSON.stringify(JSON.parse(text))) problems.push(escape(text))
     // Bytes changed at random: accepted only where JSON.parse accepts the same text.
     const at = Math.floor(random() * text.length)
     const broken = text.slice(0, at) + pick(texts) + text.slice(at + Math.floor(random() * 2))
