@@ -39,6 +39,10 @@ export const faults = {
   }),
   'token.expired': no(401, 'The access token has expired.', { oauth: 'invalid_token', retry: true }),
   'token.audience': no(401, 'The access token was issued for another audience.', { oauth: 'invalid_token' }),
+  'token.keys_unavailable': no(503, 'The keys of the token issuer can not be fetched right now.', {
+    rpc: 5030,
+    retry: true,
+  }),
   'token.revoked': no(401, 'The access token has been revoked.', { oauth: 'invalid_token' }),
 
   // What was sent.
@@ -46,6 +50,15 @@ export const faults = {
   'http.not_found': no(404, 'There is nothing at this path.'),
   'http.origin': no(403, 'This Origin is not allowed.', { rpc: -32600 }),
   'http.host': no(403, 'This Host is not served here.', { rpc: -32600 }),
+  'http.upgrade': no(501, 'A connection can not be upgraded here.'),
+  'http.malformed': no(400, 'This is not an HTTP request that this gateway understands.'),
+  'http.protocol_version': no(
+    400,
+    'The MCP-Protocol-Version header names a version this gateway does not speak.',
+    {
+      rpc: -32600,
+    },
+  ),
   'http.content_type': no(415, 'Send application/json.', { rpc: -32600 }),
   'http.accept': no(406, 'Accept both application/json and text/event-stream.', { rpc: -32600 }),
   'http.body_too_large': no(413, 'The request body is larger than this gateway accepts.', { rpc: -32600 }),
