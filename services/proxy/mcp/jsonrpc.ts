@@ -1,0 +1,36 @@
+import type { Fault } from '../../../shared/faults.ts'
+import type {
+  Era,
+  JsonObject,
+  JsonRpcError,
+  JsonRpcMessage,
+  JsonRpcNotification,
+  JsonRpcRequest,
+  JsonRpcResponse,
+} from './types.ts'
+
+export const isRequest = (message: JsonRpcMessage): message is JsonRpcRequest => 'method' in message && 'id' in message
+export const isNotification = (message: JsonRpcMessage): message is JsonRpcNotification =>
+  'method' in message && !('id' in message)
+export const isResponse = (message: JsonRpcMessage): message is JsonRpcResponse => !('method' in message)
+
+export const isObject = (value: unknown): value is JsonObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** A message that came from a server, or undefined where it is not JSON-RPC 2.0. */
+export function asMessage(value: unknown): JsonRpcMessage | undefined {
+  if (!isObject(value) || value.jsonrpc !== '2.0') return undefined
+  if (typeof value.method === 'string') return value as unknown as JsonRpcMessage
+  if ('id' in value && (isObject(value.result) || isObject(value.error))) return value as unknown as JsonRpcMessage
+  return undefined
+}
+
+/** The JSON-RPC error of a Fault. A modern peer never sees -32002 (MCP 2026-07-28, error codes). */
+export function faultError(fault: Fault, era: Era): JsonRpcError {
+  const code = fault.spec.rpc ?? -32603
+  return {
+    code: code === -32002 && era === 'modern' ? -32602 : code,
+    message: fault.message,
+    data: { reason: fault.code, retry: fault.spec.retry, ...fault.data },
+  }
+}

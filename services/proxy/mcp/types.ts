@@ -1,0 +1,128 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Clock } from '../../../shared/clock.ts'
+import type { ConfigOf } from '../../../shared/ipc/contract.ts'
+import type { Logger } from '../../../shared/log.ts'
+import type { Decision, PolicyIndex, Principal } from '../../../shared/policy.ts'
+import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
+import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
+
+export type JsonObject = { [key: string]: unknown }
+export type RequestId = string | number
+
+export interface JsonRpcRequest {
+  jsonrpc: '2.0'
+  id: RequestId
+  method: string
+  params?: JsonObject
+}
+export interface JsonRpcNotification {
+  jsonrpc: '2.0'
+  method: string
+  params?: JsonObject
+}
+export interface JsonRpcError {
+  code: number
+  message: string
+  data?: unknown
+}
+export interface JsonRpcResponse {
+  jsonrpc: '2.0'
+  id: RequestId | null
+  result?: JsonObject
+  error?: JsonRpcError
+}
+export type JsonRpcMessage = JsonRpcRequest | JsonRpcNotification | JsonRpcResponse
+
+/** legacy: initialize handshake (<= 2025-11-25); modern: stateless (2026-07-28 and later). */
+export type Era = 'legacy' | 'modern'
+
+/** What an `Mcp-Session-Id` seals. Legacy clients alone have one. */
+export interface Session {
+  readonly id: string
+  readonly protocolVersion: string
+  readonly clientCapabilities: JsonObject
+  readonly clientInfo?: JsonObject
+  /** Milliseconds since the epoch. */
+  readonly issuedAt: number
+  /** Issuer and subject in one string; never token bytes. */
+  readonly principalKey: string
+}
+
+/** A stream of server-sent events towards the client. Sends after `end` are dropped. */
+export interface SseWriter {
+  /** One JSON-RPC message as one event. Resolves when the client's side can take more. */
+  send(message: string): Promise<void> | void
+  comment(text: string): void
+  end(): void
+}
+
+/** The one answer to a client's POST: exactly one of json, stream or accepted is called. */
+export interface Reply {
+  json(status: number, body: string, headers?: Record<string, string>): void
+  stream(headers?: Record<string, string>): SseWriter
+  /** 202 without a body (notifications and responses). */
+  accepted(): void
+}
+
+/** One authenticated client message, admitted by the gateway policy. */
+export interface McpCall {
+  /** UUID per client request; joins its events. */
+  readonly connectionId: string
+  readonly principal: Principal
+  /** The snapshot that this request is decided on, from start to end. */
+  readonly index: PolicyIndex
+  readonly era: Era
+  readonly protocolVersion: string
+  /** Null: modern, initialize itself, or a legacy client that sent no session id. */
+  readonly session: Session | null
+  readonly message: JsonRpcMessage
+  readonly headers: IncomingHttpHeaders
+  /** The client went away. For a modern client this cancels, for a legacy one it does not. */
+  readonly signal: AbortSignal
+  readonly reply: Reply
+  readonly client: { readonly address: string; readonly port: number }
+}
+
+export interface EventDetails {
+  /** Null on the client's side of a fan-out. */
+  server: ServerWorkload | null
+  decision: Decision | null
+  /** The server's own tool name, unprefixed. */
+  toolName?: string
+  outcome: 'Passthrough' | 'Modified' | 'Error'
+  reason?: string
+  reasonCode?: string
+}
+
+/** Never throws, never waits: a full spool is the recorder's problem, not the request's. */
+export interface Recorder {
+  request(call: McpCall, details: EventDetails): void
+  response(call: McpCall, details: EventDetails & { httpResponseCode: number; durationMs: number }): void
+}
+
+export interface Credentials {
+  /** `rejected`: SHA-256 (base64url) of the credential value that the server refused. */
+  get(principal: Principal, server: ServerWorkload, rejected?: string): Promise<CredentialAnswer>
+}
+
+export interface CoreDeps {
+  readonly config: ConfigOf['proxy']
+  readonly credentials: Credentials
+  readonly recorder: Recorder
+  readonly sessions: {
+    seal(principal: Principal, protocolVersion: string, capabilities: JsonObject, clientInfo?: JsonObject): Session
+  }
+  readonly log: Logger
+  readonly clock: Clock
+}
+
+export interface McpCore {
+  /** Answers through `call.reply`. Throws a Fault only before anything was answered. */
+  handle(call: McpCall): Promise<void>
+  /** DELETE: ends the upstream sessions that belong to this one. */
+  endSession(session: Session): Promise<void>
+  /** Resolves when no call is running, or at the deadline, with the number left. */
+  drain(deadlineMs: number): Promise<number>
+  close(): Promise<void>
+  stats(): Record<string, number>
+}
