@@ -1,8 +1,8 @@
 import { type Adapter, type AdapterPayload, Provider } from 'oidc-provider'
 import type { Clock } from '../../../shared/clock.ts'
+import type { Sealer } from '../credentials/sealer.ts'
 import { type DatabaseSync, transaction } from '../store/database.ts'
 import { digest } from '../store/digest.ts'
-import type { Sealer } from '../store/sealer.ts'
 
 export interface ArtefactOptions {
   readonly db: DatabaseSync
@@ -29,14 +29,22 @@ export interface ArtefactStore {
  * oidc-provider's storage on SQLite. Ids are bearer values (cookies, codes, refresh tokens), so that only their
  * digest is stored, and the payload, which repeats them, is sealed.
  */
-export function createArtefactStore({ db, sealer, clock, refreshGraceMs, unusedClientMs }: ArtefactOptions): ArtefactStore {
+export function createArtefactStore({
+  db,
+  sealer,
+  clock,
+  refreshGraceMs,
+  unusedClientMs,
+}: ArtefactOptions): ArtefactStore {
   const upsert = db.prepare(`
     INSERT INTO oidc_artefact (model, id, sealed, uid, grant_id, account_id, client_id, expires_at)
     VALUES (:model, :id, :sealed, :uid, :grantId, :accountId, :clientId, :expiresAt)
     ON CONFLICT (model, id) DO UPDATE SET sealed = excluded.sealed, uid = excluded.uid, grant_id = excluded.grant_id,
       account_id = excluded.account_id, client_id = excluded.client_id,
       expires_at = CASE WHEN model = 'Client' THEN expires_at ELSE excluded.expires_at END`)
-  const byId = db.prepare('SELECT id, sealed, consumed_at, successor FROM oidc_artefact WHERE model = ? AND id = ?')
+  const byId = db.prepare(
+    'SELECT id, sealed, consumed_at, successor FROM oidc_artefact WHERE model = ? AND id = ?',
+  )
   const byUid = db.prepare('SELECT id, sealed, consumed_at FROM oidc_artefact WHERE model = ? AND uid = ?')
   const consume = db.prepare(
     'UPDATE oidc_artefact SET consumed_at = ? WHERE model = ? AND id = ? AND consumed_at IS NULL',
@@ -62,14 +70,16 @@ export function createArtefactStore({ db, sealer, clock, refreshGraceMs, unusedC
     const consumedAt = row.consumed_at as number | null
     // Within the grace window a spent refresh token still counts as unspent: parallel refreshes of one client, or
     // an answer that was lost on the way, are no replay. Past it, using it again ends the whole grant.
-    const lenient = model === 'RefreshToken' && consumedAt !== null && clock.now() - consumedAt < refreshGraceMs
+    const lenient =
+      model === 'RefreshToken' && consumedAt !== null && clock.now() - consumedAt < refreshGraceMs
     if (consumedAt !== null && !lenient) payload.consumed = Math.floor(consumedAt / 1000)
     return payload
   }
 
   const write = (model: string, id: string, payload: AdapterPayload, expiresIn: number | undefined): void => {
     const key = digest(id)
-    const lifetime = model === 'Client' ? unusedClientMs : expiresIn === undefined ? undefined : expiresIn * 1000
+    const lifetime =
+      model === 'Client' ? unusedClientMs : expiresIn === undefined ? undefined : expiresIn * 1000
     upsert.run({
       model,
       id: key,

@@ -1,7 +1,7 @@
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, type JWK } from 'jose'
 import type { Clock } from '../../../shared/clock.ts'
+import type { Sealer } from '../credentials/sealer.ts'
 import { type DatabaseSync, transaction } from '../store/database.ts'
-import type { Sealer } from '../store/sealer.ts'
 
 export type SigningAlgorithm = 'RS256' | 'ES256'
 const algorithms: readonly SigningAlgorithm[] = ['RS256', 'ES256']
@@ -21,11 +21,17 @@ export interface SigningKeys {
  * The authorization server's signing keys: RS256 (2048 bit) and ES256, made at first start, private halves sealed
  * at rest, `kid` the RFC 7638 thumbprint.
  */
-export async function createSigningKeys(db: DatabaseSync, sealer: Sealer, clock: Clock): Promise<SigningKeys> {
+export async function createSigningKeys(
+  db: DatabaseSync,
+  sealer: Sealer,
+  clock: Clock,
+): Promise<SigningKeys> {
   const insert = db.prepare(
     'INSERT INTO signing_key (kid, algorithm, sealed_jwk, public_jwk, created_at) VALUES (?, ?, ?, ?, ?)',
   )
-  const retire = db.prepare('UPDATE signing_key SET retired_at = ? WHERE algorithm = ? AND retired_at IS NULL AND kid <> ?')
+  const retire = db.prepare(
+    'UPDATE signing_key SET retired_at = ? WHERE algorithm = ? AND retired_at IS NULL AND kid <> ?',
+  )
   const list = db.prepare(
     'SELECT kid, sealed_jwk, public_jwk FROM signing_key ORDER BY retired_at IS NOT NULL, created_at DESC, kid',
   )
@@ -57,7 +63,9 @@ export async function createSigningKeys(db: DatabaseSync, sealer: Sealer, clock:
     privateJwks: () => ({
       keys: list.all().map((row) => {
         const kid = String(row.kid)
-        return JSON.parse(sealer.open(Buffer.from(row.sealed_jwk as Uint8Array), context(kid)).toString()) as JWK
+        return JSON.parse(
+          sealer.open(Buffer.from(row.sealed_jwk as Uint8Array), context(kid)).toString(),
+        ) as JWK
       }),
     }),
     publicJwks: () => ({ keys: list.all().map((row) => JSON.parse(String(row.public_jwk)) as JWK) }),

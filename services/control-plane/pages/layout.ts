@@ -60,11 +60,18 @@ export function sendPage(reply: FastifyReply, status: number, page: Page): Fasti
 
 /** The one style sheet and the one icon; the sheet's name changes with its content. */
 export function registerAssets(app: FastifyInstance): void {
-  const headers = { 'cache-control': 'public, max-age=31536000, immutable', 'x-content-type-options': 'nosniff' }
+  const headers = {
+    'cache-control': 'public, max-age=31536000, immutable',
+    'x-content-type-options': 'nosniff',
+  }
   app.get(stylePath, (_request, reply) => reply.headers(headers).type('text/css; charset=utf-8').send(css))
   app.get('/assets/icon.svg', (_request, reply) =>
     reply
-      .headers({ ...headers, 'cache-control': 'public, max-age=86400', 'content-security-policy': "default-src 'none'" })
+      .headers({
+        ...headers,
+        'cache-control': 'public, max-age=86400',
+        'content-security-policy': "default-src 'none'",
+      })
       .type('image/svg+xml')
       .send(icon),
   )

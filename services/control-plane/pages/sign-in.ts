@@ -7,6 +7,8 @@ export interface SignInView {
   readonly csrf: string
   /** Where the forms go, without a trailing slash: `<action>/password`, `<action>/idp`, `<action>/cancel`. */
   readonly action: string
+  /** Query of the forms' addresses, with its `?`. */
+  readonly query?: string
   /** Embedded directories; all of them take an address and a password. */
   readonly directories: readonly { id: string; name: string }[]
   readonly externals: readonly { id: string; name: string }[]
@@ -19,15 +21,16 @@ export interface SignInView {
 export function signInPage(view: SignInView): Page {
   const csrf = html`<input type="hidden" name="csrf" value="${view.csrf}">`
   const external = view.externals.map(
-    (idp) => html`<form method="post" action="${view.action}/idp">${csrf}
+    (idp) => html`<form method="post" action="${view.action}/idp${view.query}">${csrf}
 <input type="hidden" name="idp" value="${idp.id}">
 <button class="button" type="submit">Continue with ${idp.name}</button></form>`,
   )
   const passwords = view.directories.map(
-    (directory, index) => html`${(index > 0 || external.length > 0) && html`<div class="or">${
-      view.directories.length > 1 ? directory.name : 'or'
-    }</div>`}
-<form method="post" action="${view.action}/password">${csrf}
+    (directory, index) => html`${
+      (index > 0 || external.length > 0) &&
+      html`<div class="or">${view.directories.length > 1 ? directory.name : 'or'}</div>`
+    }
+<form method="post" action="${view.action}/password${view.query}">${csrf}
 <input type="hidden" name="idp" value="${directory.id}">
 <label for="email-${index}">Email</label>
 <input id="email-${index}" name="email" type="email" autocomplete="username" required maxlength="254" value="${view.email}"${
@@ -52,7 +55,7 @@ ${external.length > 0 && html`<div class="stack">${external}</div>`}
 ${passwords}
 ${
   view.cancellable &&
-  html`<form method="post" action="${view.action}/cancel">${csrf}
+  html`<form method="post" action="${view.action}/cancel${view.query}">${csrf}
 <button class="button quiet" type="submit">Cancel</button></form>`
 }`,
   }

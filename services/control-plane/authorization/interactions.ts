@@ -1,0 +1,273 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { errors, type Provider } from 'oidc-provider'
+import type { Logger } from '../../../shared/log.ts'
+import type { Accounts } from '../identity/accounts.ts'
+import type { BrowserSessions } from '../identity/browser-session.ts'
+import type { BrowserBinding } from '../identity/csrf.ts'
+import { refuseForm } from '../identity/routes.ts'
+import type { SignIn } from '../identity/sign-in.ts'
+import { SignInRefused } from '../identity/types.ts'
+import { consentPage } from '../pages/consent.ts'
+import { sendPage } from '../pages/layout.ts'
+import { expiredPage, refusalPage } from '../pages/message.ts'
+import { signInPage } from '../pages/sign-in.ts'
+import { isLocalRedirect, redirectDestination } from './clients.ts'
+import { type IssuancePolicy, judge } from './gate.ts'
+import type { Grants } from './grants.ts'
+import { grantableScopes, newGrant } from './prompts.ts'
+import { routes } from './provider.ts'
+import { resumeInteraction } from './resume.ts'
+import type { AuthorizationSettings } from './settings.ts'
+
+export interface InteractionDeps {
+  readonly current: () => { provider: Provider; settings: AuthorizationSettings }
+  readonly grants: Grants
+  readonly accounts: Accounts
+  readonly policy: () => IssuancePolicy
+  readonly signIn: SignIn
+  readonly sessions: BrowserSessions
+  readonly browser: BrowserBinding
+  readonly log: Logger
+}
+
+type Interaction = InstanceType<Provider['Interaction']>
+type Form = Record<string, unknown>
+type UidRequest = FastifyRequest<{ Params: { uid: string } }>
+
+/** The pages that an authorization request stops at: sign in, consent, or a refusal by policy. */
+export function registerInteractions(app: FastifyInstance, deps: InteractionDeps): void {
+  const { current, grants, accounts, policy, signIn, sessions, browser, log } = deps
+
+  /** The interaction of this browser's cookie, where it is the one of the path; else null. */
+  const find = async (request: UidRequest, reply: FastifyReply): Promise<Interaction | null> => {
+    try {
+      const details = await current().provider.interactionDetails(request.raw, reply.raw)
+      return details.uid === request.params.uid ? details : null
+    } catch (error) {
+      if (error instanceof errors.SessionNotFound) return null
+      throw error
+    }
+  }
+  const action = (uid: string): string => `/interaction/${encodeURIComponent(uid)}`
+  const purpose = (uid: string): string => `interaction:${uid}`
+
+  /** A posted form of an interaction: cookie, path and token must agree. Answers itself and null otherwise. */
+  const posted = async (
+    request: UidRequest,
+    reply: FastifyReply,
+  ): Promise<{ details: Interaction; form: Form } | null> => {
+    const form = (request.body ?? {}) as Form
+    if (!browser.check(request, form.csrf, purpose(request.params.uid))) {
+      refuseForm(reply)
+      return null
+    }
+    const details = await find(request, reply)
+    if (!details) {
+      sendPage(reply, 400, expiredPage)
+      return null
+    }
+    return { details, form }
+  }
+  const finish = async (
+    request: UidRequest,
+    reply: FastifyReply,
+    result: Record<string, unknown>,
+  ): Promise<FastifyReply> =>
+    reply.redirect(await current().provider.interactionResult(request.raw, reply.raw, result), 303)
+
+  const clientOf = async (details: Interaction) => {
+    const clientId = String(details.params.client_id)
+    const redirectUri = String(details.params.redirect_uri)
+    const client = await current().provider.Client.find(clientId)
+    return {
+      clientId,
+      redirectUri,
+      name: client?.clientName ?? redirectDestination(redirectUri),
+      verified: current().settings.clients.some((known) => known.clientId === clientId),
+    }
+  }
+
+  const showSignIn = async (
+    request: UidRequest,
+    reply: FastifyReply,
+    details: Interaction,
+    { status = 200, email, error = null }: { status?: number; email?: string; error?: string | null } = {},
+  ): Promise<FastifyReply> => {
+    const hint = details.params.login_hint
+    return sendPage(
+      reply,
+      status,
+      signInPage({
+        ...signIn.options(),
+        clientName: (await clientOf(details)).name,
+        csrf: browser.token(request, reply, purpose(details.uid)),
+        action: action(details.uid),
+        email: email ?? (typeof hint === 'string' ? hint.slice(0, 254) : ''),
+        error,
+        cancellable: true,
+      }),
+    )
+  }
+
+  const verdictFor = async (details: Interaction) => {
+    const subject = details.session?.accountId
+    const identity = subject === undefined ? undefined : accounts.find(subject)
+    if (!identity) return null
+    const client = await clientOf(details)
+    return { identity, client, verdict: judge(policy(), current().settings.issuer, { identity, ...client }) }
+  }
+
+  const showConsent = async (
+    request: UidRequest,
+    reply: FastifyReply,
+    details: Interaction,
+  ): Promise<FastifyReply> => {
+    const found = await verdictFor(details)
+    if (!found) return sendPage(reply, 400, expiredPage)
+    const { identity, client, verdict } = found
+    const shared = {
+      clientName: client.name,
+      person: identity.email ?? identity.subject,
+      destination: redirectDestination(client.redirectUri),
+      action: action(details.uid),
+      csrf: browser.token(request, reply, purpose(details.uid)),
+    }
+    if (!verdict.decision.allow) {
+      log.warn(
+        {
+          event: 'consent.refused',
+          subject: identity.subject,
+          clientId: client.clientId,
+          redirectUri: client.redirectUri,
+          reason: verdict.decision.reason,
+          policyId: verdict.decision.policyId,
+        },
+        'refused by policy',
+      )
+      return sendPage(
+        reply,
+        403,
+        refusalPage({ ...shared, reason: verdict.reason, code: verdict.decision.reason }),
+      )
+    }
+    return sendPage(
+      reply,
+      200,
+      consentPage({
+        ...shared,
+        local: isLocalRedirect(client.redirectUri),
+        verified: client.verified,
+        scopes: grantableScopes(String(details.params.scope ?? '').split(' ')),
+        servers: verdict.servers.map(({ name, url }) => ({ name, host: new URL(url).host })),
+      }),
+    )
+  }
+
+  app.get('/interaction/:uid', async (request: UidRequest, reply) => {
+    const details = await find(request, reply)
+    if (!details) return sendPage(reply, 400, expiredPage)
+    return details.prompt.name === 'login'
+      ? showSignIn(request, reply, details)
+      : showConsent(request, reply, details)
+  })
+
+  app.post('/interaction/:uid/password', async (request: UidRequest, reply) => {
+    const ask = await posted(request, reply)
+    if (!ask) return reply
+    const email = String(ask.form.email ?? '')
+    const answer = await signIn.password(
+      request,
+      String(ask.form.idp ?? ''),
+      email,
+      String(ask.form.password ?? ''),
+    )
+    if (!answer.ok) {
+      if (answer.retryAfterSecs !== undefined) reply.header('retry-after', answer.retryAfterSecs)
+      return showSignIn(request, reply, ask.details, { status: answer.status, email, error: answer.text })
+    }
+    const next = await resumeInteraction(
+      current().provider,
+      sessions,
+      request,
+      request.params.uid,
+      answer.identity.subject,
+    )
+    return next === null ? sendPage(reply, 400, expiredPage) : reply.redirect(next, 303)
+  })
+
+  app.post('/interaction/:uid/idp', async (request: UidRequest, reply) => {
+    const ask = await posted(request, reply)
+    if (!ask) return reply
+    try {
+      const hint = ask.details.params.login_hint
+      const url = await signIn.begin(
+        request,
+        String(ask.form.idp ?? ''),
+        { kind: 'interaction', uid: request.params.uid },
+        typeof hint === 'string' ? hint : undefined,
+      )
+      return reply.redirect(url.href, 303)
+    } catch (error) {
+      if (!(error instanceof SignInRefused)) throw error
+      log.warn(
+        { event: 'sign_in.failed', idp: ask.form.idp, reason: error.detail },
+        'sign-in could not start',
+      )
+      return showSignIn(request, reply, ask.details, { status: 503, error: error.message })
+    }
+  })
+
+  app.post('/interaction/:uid/allow', async (request: UidRequest, reply) => {
+    const ask = await posted(request, reply)
+    if (!ask) return reply
+    const { details } = ask
+    const found = details.prompt.name === 'consent' ? await verdictFor(details) : null
+    if (!found) return sendPage(reply, 400, expiredPage)
+    // Decided anew: the page may be older than the policy.
+    if (!found.verdict.decision.allow) return showConsent(request, reply, details)
+    const { provider, settings } = current()
+    const { clientId, redirectUri } = found.client
+    const key = { subject: found.identity.subject, clientId, redirectUri, resource: settings.resource }
+    const scopes = grantableScopes(String(details.params.scope ?? '').split(' '))
+    const grant = await newGrant(provider, settings, grants, key, scopes)
+    grants.consent(key, scopes)
+    log.info({ event: 'consent.given', subject: key.subject, clientId, redirectUri, scopes }, 'consent given')
+    return finish(request, reply, { consent: { grantId: grant.jti } })
+  })
+
+  const deny = async (request: UidRequest, reply: FastifyReply): Promise<FastifyReply> => {
+    const ask = await posted(request, reply)
+    if (!ask) return reply
+    const { details } = ask
+    log.info(
+      {
+        event: 'consent.denied',
+        subject: details.session?.accountId,
+        clientId: details.params.client_id,
+        prompt: details.prompt.name,
+      },
+      'authorization denied by the person or by policy',
+    )
+    const refused = details.prompt.reasons.includes('policy_denied')
+    return finish(request, reply, {
+      error: 'access_denied',
+      error_description: refused
+        ? 'no access policy lets this client and user in'
+        : 'the person did not allow it',
+    })
+  }
+  app.post('/interaction/:uid/deny', deny)
+  app.post('/interaction/:uid/cancel', deny)
+
+  app.post('/interaction/:uid/switch', async (request: UidRequest, reply) => {
+    const ask = await posted(request, reply)
+    if (!ask) return reply
+    await sessions.signOut(request, reply)
+    await ask.details.destroy()
+    const query = new URLSearchParams()
+    for (const [name, value] of Object.entries(ask.details.params)) {
+      for (const one of Array.isArray(value) ? value : [value]) query.append(name, String(one))
+    }
+    return reply.redirect(`${routes.authorization}?${query}`, 303)
+  })
+}

@@ -1,0 +1,86 @@
+import { type Grant, interactionPolicy, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
+import type { Accounts } from '../identity/accounts.ts'
+import { type IssuancePolicy, judge } from './gate.ts'
+import type { ConsentKey, Grants } from './grants.ts'
+import { type AuthorizationSettings, identityScopes, resourceScope } from './settings.ts'
+
+export interface PromptDeps {
+  readonly settings: AuthorizationSettings
+  readonly grants: Grants
+  readonly accounts: Accounts
+  readonly policy: () => IssuancePolicy
+}
+
+const knownScopes = new Set<string>([resourceScope, ...identityScopes])
+
+/** Of what was asked for, what there is. */
+export function grantableScopes(scopes: Iterable<string>): string[] {
+  return [...new Set(scopes)].filter((scope) => knownScopes.has(scope))
+}
+
+/** When a person is asked: to sign in, to consent; and when policy stops them. */
+export function promptPolicy({ settings, accounts, policy }: PromptDeps) {
+  const prompts = interactionPolicy.base()
+  const { Check } = interactionPolicy
+  // A session of someone who is no longer configured is no session.
+  prompts.get('login')?.checks.add(
+    new Check('account_gone', 'End-User authentication is required', 'login_required', (ctx) => {
+      const { session, account } = ctx.oidc
+      return session?.accountId !== undefined && !account
+    }),
+  )
+  const consent = prompts.get('consent')
+  // RFC 8252 §8.6 would have native clients ask each time; here each installation registers itself and is asked
+  // once, at a page that says that the answer goes to this computer.
+  consent?.checks.remove('native_client_prompt')
+  consent?.checks.add(
+    new Check('policy_denied', 'no access policy lets this client and user in', 'access_denied', (ctx) => {
+      const { account, client, params } = ctx.oidc
+      const identity = account && accounts.find(account.accountId)
+      if (!identity || !client) return true
+      const redirectUri = String(params?.redirect_uri)
+      return !judge(policy(), settings.issuer, { identity, clientId: client.clientId, redirectUri }).decision
+        .allow
+    }),
+  )
+  return prompts
+}
+
+/** The grant that an authorization works on: the one just consented to, or a new one where consent is remembered. */
+export async function existingGrant(
+  { settings, grants, accounts, policy }: PromptDeps,
+  { oidc }: KoaContextWithOIDC,
+): Promise<Grant | undefined> {
+  const { client, account, params, result } = oidc
+  const chosen = result?.consent?.grantId
+  if (chosen) return oidc.provider.Grant.find(chosen)
+  if (!client || !account || !params || oidc.promptPending('consent') || oidc.promptPending('login'))
+    return undefined
+  const key = {
+    subject: account.accountId,
+    clientId: client.clientId,
+    redirectUri: String(params.redirect_uri),
+    resource: settings.resource,
+  }
+  const scopes = grantableScopes(oidc.requestParamScopes)
+  const identity = accounts.find(key.subject)
+  if (!identity || !grants.consented(key, scopes)) return undefined
+  if (!judge(policy(), settings.issuer, { identity, ...key }).decision.allow) return undefined
+  return newGrant(oidc.provider, settings, grants, key, scopes)
+}
+
+/** Saves a grant of `scopes` and where its answers go. */
+export async function newGrant(
+  provider: Provider,
+  settings: AuthorizationSettings,
+  grants: Grants,
+  key: ConsentKey,
+  scopes: readonly string[],
+): Promise<Grant> {
+  const grant = new provider.Grant({ accountId: key.subject, clientId: key.clientId })
+  grant.addOIDCScope(scopes.join(' '))
+  grant.addResourceScope(key.resource, resourceScope)
+  const id = await grant.save()
+  grants.record(id, key, (settings.refreshTokenSecs + settings.accessTokenSecs) * 1000)
+  return grant
+}

@@ -1,0 +1,50 @@
+import { Fault } from '../../../shared/faults.ts'
+import type { Config } from '../config/schema.ts'
+import { redirectProblem } from './clients.ts'
+import type { SigningAlgorithm } from './keys.ts'
+
+/** What of the configuration the authorization server works by. Times in seconds. */
+export interface AuthorizationSettings {
+  /** Origin; `iss` of every token and of the metadata, byte for byte. */
+  readonly issuer: string
+  readonly signingAlgorithm: SigningAlgorithm
+  readonly accessTokenSecs: number
+  /** From the first token of a grant on; rotation does not extend it. */
+  readonly refreshTokenSecs: number
+  readonly dynamicRegistration: boolean
+  readonly clients: Config['authorizationServer']['clients']
+  /** Canonical URL of the MCP endpoint: the one resource, and `aud` of every access token. */
+  readonly resource: string
+}
+
+/** The one scope of the resource. */
+export const resourceScope = 'mcp'
+export const identityScopes = ['openid', 'profile', 'email', 'offline_access'] as const
+
+/** Throws `config.invalid` with every problem that only this room can see. */
+export function authorizationSettings(config: Config): AuthorizationSettings {
+  const { authorizationServer, gateway } = config
+  const problems: string[] = []
+  if (new URL(authorizationServer.issuer).origin !== authorizationServer.issuer) {
+    problems.push(
+      'authorizationServer.issuer must be an origin, as in https://gateway.example, without a path',
+    )
+  }
+  for (const client of authorizationServer.clients) {
+    for (const uri of client.redirectUris) {
+      const problem = redirectProblem(uri)
+      if (problem)
+        problems.push(`authorizationServer.clients: redirect URI ${uri} of ${client.clientId} ${problem}`)
+    }
+  }
+  if (problems.length > 0) throw new Fault('config.invalid', { detail: problems.join('\n') })
+  return {
+    issuer: authorizationServer.issuer,
+    signingAlgorithm: authorizationServer.signingAlgorithm,
+    accessTokenSecs: authorizationServer.accessTokenLifetime,
+    refreshTokenSecs: authorizationServer.refreshTokenLifetime,
+    dynamicRegistration: authorizationServer.dynamicClientRegistration,
+    clients: authorizationServer.clients,
+    resource: gateway.url,
+  }
+}

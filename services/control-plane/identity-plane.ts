@@ -1,0 +1,175 @@
+import type { FastifyInstance } from 'fastify'
+import type { Provider } from 'oidc-provider'
+import type { Clock } from '../../shared/clock.ts'
+import { Fault } from '../../shared/faults.ts'
+import type { Logger } from '../../shared/log.ts'
+import { createArtefactStore } from './authorization/adapter.ts'
+import type { IssuancePolicy } from './authorization/gate.ts'
+import { createGrants } from './authorization/grants.ts'
+import { registerInteractions } from './authorization/interactions.ts'
+import { createSigningKeys, type SigningKeys } from './authorization/keys.ts'
+import { createProvider } from './authorization/provider.ts'
+import { resumeInteraction } from './authorization/resume.ts'
+import { type Callback, registerAuthorizationServer } from './authorization/routes.ts'
+import { type AuthorizationSettings, authorizationSettings } from './authorization/settings.ts'
+import type { Config } from './config/schema.ts'
+import type { Sealer } from './credentials/sealer.ts'
+import { createAccounts } from './identity/accounts.ts'
+import { type BrowserSessions, createBrowserSessions } from './identity/browser-session.ts'
+import { createCookieJar } from './identity/cookies.ts'
+import { createBrowserBinding } from './identity/csrf.ts'
+import { createDirectory } from './identity/directory.ts'
+import { createGuardedFetch } from './identity/guarded-fetch.ts'
+import { createLockout } from './identity/lockout.ts'
+import { createExternalProvider, type ExternalProvider } from './identity/oidc.ts'
+import { createPasswords, type ScryptCost } from './identity/passwords.ts'
+import { createPendingSignIns } from './identity/pending.ts'
+import { registerIdentity } from './identity/routes.ts'
+import { createSignIn } from './identity/sign-in.ts'
+import { registerAssets } from './pages/layout.ts'
+import type { DatabaseSync } from './store/database.ts'
+import { serverSecret } from './store/server-secrets.ts'
+
+export interface IdentityPlaneDeps {
+  readonly db: DatabaseSync
+  readonly sealer: Sealer
+  readonly clock: Clock
+  readonly log: Logger
+  /** The policy of the running configuration. */
+  readonly policy: () => IssuancePolicy
+  /** How long a spent refresh token is answered again, ms. */
+  readonly refreshGraceMs?: number
+  /** Cost of new password hashes; tests take a low one. */
+  readonly passwordCost?: ScryptCost
+}
+
+export interface IdentityPlane {
+  readonly sessions: BrowserSessions
+  readonly keys: SigningKeys
+  register(app: FastifyInstance): void
+  /**
+   * Checks a configuration and makes everything that it needs; the function it gives back puts it in force, at once
+   * and without failing. Throws Fault `config.invalid` and changes nothing.
+   */
+  prepare(config: Config): Promise<() => void>
+  /** Deletes what has expired. */
+  sweep(): void
+  close(): Promise<void>
+}
+
+interface Running {
+  readonly config: Config
+  readonly settings: AuthorizationSettings
+  readonly provider: Provider
+  readonly callback: Callback
+  readonly externals: ReadonlyMap<string, ExternalProvider>
+}
+
+const defaultGraceMs = 10_000
+const unusedClientMs = 7 * 86_400_000
+const sweepLimit = 5_000
+
+/** Who people are and what agents get for it: sign-in, consent, tokens. Wired once; `prepare` fills it. */
+export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config): Promise<IdentityPlane> {
+  const { db, sealer, clock, log, policy } = deps
+  const { issuer } = authorizationSettings(first)
+  let running: Running | undefined
+  const current = (): Running => {
+    if (!running) throw new Fault('config.invalid', { detail: 'no configuration is in force yet' })
+    return running
+  }
+  const providers = () => current().config.identityProviders
+
+  const refreshGraceMs = deps.refreshGraceMs ?? defaultGraceMs
+  const store = createArtefactStore({ db, sealer, clock, refreshGraceMs, unusedClientMs })
+  const grants = createGrants(db, clock)
+  const keys = await createSigningKeys(db, sealer, clock)
+  const cookies = createCookieJar(issuer)
+  const browser = createBrowserBinding(serverSecret(db, sealer, clock, 'forms'), cookies)
+  const directory = createDirectory(db, createPasswords(deps.passwordCost))
+  const accounts = createAccounts({ db, clock, log, directory, providers })
+  const lockout = createLockout(db, clock)
+  const pending = createPendingSignIns(db, sealer, clock)
+  const fetch = createGuardedFetch([])
+  const sessions = createBrowserSessions({ provider: () => current().provider, accounts, cookies, issuer })
+  const signIn = createSignIn({
+    providers,
+    externals: () => current().externals,
+    directory,
+    lockout,
+    accounts,
+    pending,
+    browser,
+    issuer,
+    log,
+  })
+
+  return {
+    sessions,
+    keys,
+    register: (app) => {
+      registerAssets(app)
+      registerAuthorizationServer(app, { current, store, clock, log })
+      registerInteractions(app, { current, grants, accounts, policy, signIn, sessions, browser, log })
+      registerIdentity(app, {
+        signIn,
+        sessions,
+        browser,
+        issuer,
+        resume: (request, uid, subject) =>
+          resumeInteraction(current().provider, sessions, request, uid, subject),
+      })
+    },
+    prepare: async (config) => {
+      const settings = authorizationSettings(config)
+      if (settings.issuer !== issuer) {
+        throw new Fault('config.invalid', {
+          detail: `authorizationServer.issuer can not change while running (${issuer} → ${settings.issuer}); restart`,
+        })
+      }
+      const provider = createProvider({
+        settings,
+        keys,
+        store,
+        grants,
+        accounts,
+        policy,
+        cookies,
+        fetch,
+        log,
+      })
+      const externals = new Map<string, ExternalProvider>()
+      const directories = []
+      for (const idp of config.identityProviders) {
+        if (idp.type === 'oidc') externals.set(idp.id, createExternalProvider(idp, clock))
+        else directories.push(idp)
+      }
+      const commit = await directory.prepare(directories)
+      const handler = provider.callback()
+      const callback: Callback = async (request, response) => void (await handler(request, response))
+      return () => {
+        commit()
+        const former = running
+        running = { config, settings, provider, callback, externals }
+        for (const external of former?.externals.values() ?? []) {
+          external
+            .close()
+            .catch((err: unknown) => log.debug({ err }, 'closing connections to an identity provider'))
+        }
+      }
+    },
+    sweep: () => {
+      const gone = store.sweep(sweepLimit)
+      grants.sweep()
+      lockout.sweep()
+      pending.sweep()
+      const { accessTokenSecs } = current().settings
+      const retired = keys.prune(2 * 86_400_000 + accessTokenSecs * 1000)
+      if (gone + retired > 0) log.debug({ artefacts: gone, keys: retired }, 'expired rows deleted')
+    },
+    close: async () => {
+      await fetch.close()
+      for (const external of running?.externals.values() ?? []) await external.close()
+    },
+  }
+}

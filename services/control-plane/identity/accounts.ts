@@ -1,0 +1,85 @@
+import type { Clock } from '../../../shared/clock.ts'
+import type { Logger } from '../../../shared/log.ts'
+import type { IdentityProviderConfig } from '../config/schema.ts'
+import type { DatabaseSync } from '../store/database.ts'
+import type { Directory } from './directory.ts'
+import { type Identity, SignInRefused } from './types.ts'
+
+export interface Accounts {
+  /** Records a sign-in. Throws SignInRefused where the subject belongs to another identity provider. */
+  signedIn(identity: Identity): void
+  /** Who a subject is now; undefined once their provider, or they in the directory, are no longer configured. */
+  find(subject: string): Identity | undefined
+}
+
+export interface AccountsDeps {
+  readonly db: DatabaseSync
+  readonly clock: Clock
+  readonly log: Logger
+  readonly directory: Directory
+  /** The providers of the running configuration. */
+  readonly providers: () => readonly IdentityProviderConfig[]
+}
+
+/**
+ * Who signed in, by the subject of our tokens. A subject has one provider: were two providers able to name the same
+ * person, the weaker one could take the other's downstream credentials. It moves only when its provider is gone.
+ */
+export function createAccounts({ db, clock, log, directory, providers }: AccountsDeps): Accounts {
+  const get = db.prepare('SELECT idp, idp_subject, email, name, groups FROM account WHERE subject = ?')
+  const put = db.prepare(`INSERT INTO account
+      (subject, idp, idp_subject, email, name, groups, first_seen_at, last_sign_in_at)
+    VALUES (:subject, :idp, :idpSubject, :email, :name, :groups, :now, :now)
+    ON CONFLICT (subject) DO UPDATE SET idp = excluded.idp, idp_subject = excluded.idp_subject,
+      email = excluded.email, name = excluded.name, groups = excluded.groups, last_sign_in_at = excluded.last_sign_in_at`)
+  const configured = (id: unknown): IdentityProviderConfig | undefined =>
+    providers().find((idp) => idp.id === id)
+
+  return {
+    signedIn: (identity) => {
+      const before = get.get(identity.subject)
+      if (before && before.idp !== identity.idp) {
+        const owner = configured(before.idp)
+        if (owner) {
+          throw new SignInRefused(
+            `${identity.subject} belongs to "${owner.name}" here. Sign in there instead.`,
+            `subject of identity provider ${owner.id} claimed through ${identity.idp}`,
+          )
+        }
+        log.warn(
+          { subject: identity.subject, from: before.idp, to: identity.idp },
+          'account moved to another identity provider',
+        )
+      } else if (before && before.idp_subject !== identity.idpSubject) {
+        // A reassigned address, or a new application registration that changed every pairwise `sub`.
+        log.warn(
+          { subject: identity.subject, idp: identity.idp },
+          "account's subject changed at its identity provider",
+        )
+      }
+      put.run({
+        subject: identity.subject,
+        idp: identity.idp,
+        idpSubject: identity.idpSubject,
+        email: identity.email ?? null,
+        name: identity.name ?? null,
+        groups: JSON.stringify(identity.groups),
+        now: clock.now(),
+      })
+    },
+    find: (subject) => {
+      const row = get.get(subject)
+      const provider = row && configured(row.idp)
+      if (!row || !provider) return undefined
+      if (provider.type === 'directory') return directory.find(provider.id, subject)
+      return {
+        idp: provider.id,
+        idpSubject: String(row.idp_subject),
+        subject,
+        ...(row.email === null ? {} : { email: String(row.email) }),
+        ...(row.name === null ? {} : { name: String(row.name) }),
+        groups: JSON.parse(String(row.groups)) as string[],
+      }
+    },
+  }
+}

@@ -1,0 +1,153 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { html } from '../pages/html.ts'
+import { sendPage } from '../pages/layout.ts'
+import { messagePage } from '../pages/message.ts'
+import { signInPage } from '../pages/sign-in.ts'
+import type { BrowserSessions } from './browser-session.ts'
+import type { BrowserBinding } from './csrf.ts'
+import type { SignIn } from './sign-in.ts'
+import { SignInRefused } from './types.ts'
+
+export interface IdentityRoutesDeps {
+  readonly signIn: SignIn
+  readonly sessions: BrowserSessions
+  readonly browser: BrowserBinding
+  readonly issuer: string
+  /** Finishes the authorization request that a sign-in was for; answers where the browser goes next, null if gone. */
+  readonly resume: (request: FastifyRequest, uid: string, subject: string) => Promise<string | null>
+}
+
+type Form = Record<string, unknown>
+const purpose = 'sign-in'
+
+/** Signing in for a page of ours, signing out, and the way back from an external identity provider. */
+export function registerIdentity(app: FastifyInstance, deps: IdentityRoutesDeps): void {
+  const { signIn, sessions, browser, issuer } = deps
+
+  const show = (
+    request: FastifyRequest,
+    reply: FastifyReply,
+    returnTo: string,
+    {
+      status = 200,
+      email = '',
+      error = null,
+    }: { status?: number; email?: string; error?: string | null } = {},
+  ): FastifyReply =>
+    sendPage(
+      reply,
+      status,
+      signInPage({
+        ...signIn.options(),
+        clientName: null,
+        csrf: browser.token(request, reply, purpose),
+        action: '/sign-in',
+        query: `?return_to=${encodeURIComponent(returnTo)}`,
+        email,
+        error,
+        cancellable: false,
+      }),
+    )
+  const returnTo = (request: FastifyRequest): string =>
+    localPath((request.query as Record<string, unknown>).return_to, issuer)
+
+  app.get('/sign-in', async (request, reply) => {
+    if (await sessions.current(request)) return reply.redirect(returnTo(request), 303)
+    return show(request, reply, returnTo(request))
+  })
+
+  app.post('/sign-in/password', async (request, reply) => {
+    const form = (request.body ?? {}) as Form
+    if (!browser.check(request, form.csrf, purpose)) return refuseForm(reply)
+    const email = String(form.email ?? '')
+    const answer = await signIn.password(request, String(form.idp ?? ''), email, String(form.password ?? ''))
+    if (!answer.ok) {
+      if (answer.retryAfterSecs !== undefined) reply.header('retry-after', answer.retryAfterSecs)
+      return show(request, reply, returnTo(request), { status: answer.status, email, error: answer.text })
+    }
+    await sessions.signIn(request, reply, answer.identity.subject)
+    return reply.redirect(returnTo(request), 303)
+  })
+
+  app.post('/sign-in/idp', async (request, reply) => {
+    const form = (request.body ?? {}) as Form
+    if (!browser.check(request, form.csrf, purpose)) return refuseForm(reply)
+    try {
+      const target = { kind: 'page', returnTo: returnTo(request) } as const
+      const url = await signIn.begin(request, String(form.idp ?? ''), target)
+      return reply.redirect(url.href, 303)
+    } catch (error) {
+      if (!(error instanceof SignInRefused)) throw error
+      return show(request, reply, returnTo(request), { status: 503, error: error.message })
+    }
+  })
+
+  app.get<{ Params: { id: string } }>('/idp/:id/callback', async (request, reply) => {
+    try {
+      const { identity, target } = await signIn.finish(request, request.params.id)
+      if (target.kind === 'interaction') {
+        const next = await deps.resume(request, target.uid, identity.subject)
+        if (next === null)
+          throw new SignInRefused('This link has expired. Start again from your agent.', 'interaction')
+        return reply.redirect(next, 303)
+      }
+      await sessions.signIn(request, reply, identity.subject)
+      return reply.redirect(target.returnTo, 303)
+    } catch (error) {
+      if (!(error instanceof SignInRefused)) throw error
+      return sendPage(
+        reply,
+        400,
+        messagePage({
+          title: 'You are not signed in',
+          text: error.message,
+          advice: 'Nothing was shared. Go back to your agent and start again.',
+        }),
+      )
+    }
+  })
+
+  app.get('/sign-out', async (request, reply) =>
+    sendPage(
+      reply,
+      200,
+      messagePage({
+        title: 'Sign out?',
+        text: 'This browser will be signed out. Agents that you allowed stay connected.',
+        form: html`<form method="post" action="/sign-out"><input type="hidden" name="csrf" value="${browser.token(request, reply, 'sign-out')}"><button class="button primary" type="submit">Sign out</button></form>`,
+      }),
+    ),
+  )
+  app.post('/sign-out', async (request, reply) => {
+    if (!browser.check(request, ((request.body ?? {}) as Form).csrf, 'sign-out')) return refuseForm(reply)
+    await sessions.signOut(request, reply)
+    return sendPage(
+      reply,
+      200,
+      messagePage({
+        title: 'Signed out',
+        text: 'This browser is signed out. Agents that you allowed stay connected.',
+      }),
+    )
+  })
+}
+
+/** A form that did not come from a page of ours. */
+export function refuseForm(reply: FastifyReply): FastifyReply {
+  return sendPage(
+    reply,
+    403,
+    messagePage({
+      title: 'This form is no longer valid',
+      text: 'It was opened in another browser, its cookies were cleared, or it did not come from this site.',
+      advice: 'Go back to your agent and start again.',
+    }),
+  )
+}
+
+/** A path of this origin and nothing else; `/` for whatever would lead away. */
+export function localPath(value: unknown, issuer: string): string {
+  if (typeof value !== 'string' || !/^\/(?![/\\])/.test(value) || value.length > 2048) return '/'
+  const url = URL.parse(value, issuer)
+  return url?.origin === new URL(issuer).origin ? `${url.pathname}${url.search}` : '/'
+}
