@@ -47,6 +47,7 @@ export const faults = {
 
   // What was sent.
   'http.method': no(405, 'This endpoint answers POST and DELETE.'),
+  'http.invalid': no(400, 'The request does not have the expected shape.'),
   'http.not_found': no(404, 'There is nothing at this path.'),
   'http.origin': no(403, 'This Origin is not allowed.', { rpc: -32600 }),
   'http.host': no(403, 'This Host is not served here.', { rpc: -32600 }),
@@ -84,6 +85,10 @@ export const faults = {
     rpc: -32602,
   }),
   'session.missing': no(400, 'Send the Mcp-Session-Id that initialize returned.', { rpc: -32600 }),
+  'session.keys_missing': no(503, 'The gateway has no session keys yet; try again shortly.', {
+    rpc: 5030,
+    retry: true,
+  }),
   'session.unknown': no(404, 'This session has ended or never existed; send initialize again.', {
     rpc: 4004,
   }),
@@ -119,6 +124,15 @@ export const faults = {
   }),
   'control_plane.unreachable': no(503, 'The control plane cannot be reached.', { retry: true }),
   'control_plane.rejected': no(502, 'The control plane refused the request.'),
+  'request.invalid': no(400, 'The request does not have the documented shape.'),
+  'machine.token': no(
+    401,
+    'The access token of this machine is unknown, revoked or expired; get a new one.',
+    {
+      retry: true,
+    },
+  ),
+  'machine.assertion': no(401, 'The client assertion does not verify, is too old, or was used before.'),
   'device_code.refused': no(401, 'The device code is unknown, used or expired; ask for a new one.'),
   'enrolment.refused': no(401, 'The enrolment secret is missing or wrong.'),
   'http.rate_limited': no(429, 'Too many requests; try again in a minute.', { retry: true }),

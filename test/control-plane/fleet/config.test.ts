@@ -18,10 +18,10 @@ function problemsOf(source: string, name: string): readonly string[] {
   return []
 }
 
-for (const name of readdirSync(bad).filter((file) => file.endsWith('.yaml'))) {
+for (const name of readdirSync(bad).filter((file) => file.endsWith('.bad'))) {
   test(`${name}: every problem at once, with its line`, async (t) => {
-    const golden = readFileSync(join(bad, name.replace('.yaml', '.txt')), 'utf8').trimEnd()
-    const problems = problemsOf(readFileSync(join(bad, name), 'utf8'), name)
+    const golden = readFileSync(join(bad, name.replace('.bad', '.expected')), 'utf8').trimEnd()
+    const problems = problemsOf(readFileSync(join(bad, name), 'utf8'), name.replace('.bad', '.yaml'))
     t.equal(problems.join('\n').replaceAll(process.cwd(), '<folder>'), golden)
     t.notMatch(golden, /secret-password|top-secret|must-not-be-shown/, 'no secret in a message')
   })
@@ -84,7 +84,10 @@ serverWorkloads:
 })
 
 test('what can not be read at all is one clear line', async (t) => {
-  await t.rejects(loadConfig('/no/such/file.yaml'), { problems: [/does not exist.*AEMBIT_CONFIG_PATH/] })
+  await t.rejects(loadConfig('/no/such/file.yaml'), 'rejects')
+  await loadConfig('/no/such/file.yaml').catch((error: ConfigFault) => {
+    t.match(error.problems, [/does not exist.*AEMBIT_CONFIG_PATH/])
+  })
   t.match(problemsOf('a: &a [*a, *a]\nb: [*a, *a]', 'x.yaml').length > 0, true)
   const bomb = `a: &a [x,x,x,x,x,x,x,x,x,x]\n${'bcdefg'
     .split('')
