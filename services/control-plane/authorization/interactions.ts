@@ -163,6 +163,29 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     )
   }
 
+  const deny = async (
+    request: UidRequest,
+    reply: FastifyReply,
+    details: Interaction,
+  ): Promise<FastifyReply> => {
+    log.info(
+      {
+        event: 'consent.denied',
+        subject: details.session?.accountId,
+        clientId: details.params.client_id,
+        prompt: details.prompt.name,
+      },
+      'authorization denied by the person or by policy',
+    )
+    const refused = details.prompt.reasons.includes('policy_denied')
+    return finish(request, reply, {
+      error: 'access_denied',
+      error_description: refused
+        ? 'no access policy lets this client and user in'
+        : 'the person did not allow it',
+    })
+  }
+
   app.get('/interaction/:uid', async (request: UidRequest, reply) => {
     const details = await find(request, reply)
     if (!details) return sendPage(reply, 400, expiredPage)
@@ -217,9 +240,10 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     }
   })
 
-  app.post('/interaction/:uid/allow', async (request: UidRequest, reply) => {
+  app.post('/interaction/:uid/consent', async (request: UidRequest, reply) => {
     const ask = await posted(request, reply)
     if (!ask) return reply
+    if (ask.form.decision !== 'allow') return deny(request, reply, ask.details)
     const { details } = ask
     const found = details.prompt.name === 'consent' ? await verdictFor(details) : null
     if (!found) return sendPage(reply, 400, expiredPage)
@@ -235,29 +259,12 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     return finish(request, reply, { consent: { grantId: grant.jti } })
   })
 
-  const deny = async (request: UidRequest, reply: FastifyReply): Promise<FastifyReply> => {
-    const ask = await posted(request, reply)
-    if (!ask) return reply
-    const { details } = ask
-    log.info(
-      {
-        event: 'consent.denied',
-        subject: details.session?.accountId,
-        clientId: details.params.client_id,
-        prompt: details.prompt.name,
-      },
-      'authorization denied by the person or by policy',
-    )
-    const refused = details.prompt.reasons.includes('policy_denied')
-    return finish(request, reply, {
-      error: 'access_denied',
-      error_description: refused
-        ? 'no access policy lets this client and user in'
-        : 'the person did not allow it',
+  for (const path of ['/interaction/:uid/deny', '/interaction/:uid/cancel']) {
+    app.post(path, async (request: UidRequest, reply) => {
+      const ask = await posted(request, reply)
+      return ask ? deny(request, reply, ask.details) : reply
     })
   }
-  app.post('/interaction/:uid/deny', deny)
-  app.post('/interaction/:uid/cancel', deny)
 
   app.post('/interaction/:uid/switch', async (request: UidRequest, reply) => {
     const ask = await posted(request, reply)

@@ -25,7 +25,6 @@ const meaning: Record<string, string> = {
 }
 
 export function consentPage(view: ConsentView): Page {
-  const csrf = html`<input type="hidden" name="csrf" value="${view.csrf}">`
   return {
     title: `Allow ${view.clientName}`,
     body: html`<h1>Allow ${view.clientName}?</h1>
@@ -45,10 +44,9 @@ ${
     : !view.verified &&
       html`<p class="notice">The agent gave its name itself. Allow it only if you know <strong>${view.destination}</strong>.</p>`
 }
-<div class="row"><form method="post" action="${view.action}/deny">${csrf}
-<button class="button" type="submit">Deny</button></form>
-<form method="post" action="${view.action}/allow">${csrf}
-<button class="button primary" type="submit">Allow</button></form></div>
+<form method="post" action="${view.action}/consent"><input type="hidden" name="csrf" value="${view.csrf}">
+<div class="row"><button class="button" type="submit" name="decision" value="deny">Deny</button>
+<button class="button primary" type="submit" name="decision" value="allow">Allow</button></div></form>
 <p class="hint">The agent never sees your password or the servers' credentials. You are asked once per agent.</p>`,
   }
 }
