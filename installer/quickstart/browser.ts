@@ -64,7 +64,7 @@ export function createBrowser(fetch: Fetch): Browser {
   return {
     open: (url, stop = () => false) => go(new URL(url), {}, stop),
     submit: (form, values, button, stop = () => false) => {
-      const data = new URLSearchParams(form.fields.filter(([name]) => !(name in values)))
+      const data = new URLSearchParams(form.fields)
       for (const [name, value] of Object.entries(values)) data.set(name, value)
       const pressed =
         button === undefined
@@ -165,9 +165,9 @@ export function parseForms(html: string, base: URL): Form[] {
     const fields: [string, string][] = []
     const inputs: Form['inputs'] = []
     const buttons: Form['buttons'] = []
-    for (const [, tag = '', attributes = '', inner = ''] of body.matchAll(
-      /<(input|button|select|textarea)\b([^>]*)>(?:([\s\S]*?)<\/(?:button|select|textarea)>)?/gi,
-    )) {
+    const controls = /<(?:input\b([^>]*)|(button|select|textarea)\b([^>]*)>([\s\S]*?)<\/\2)>/gi
+    for (const [, input, tag = 'input', own = '', inner = ''] of body.matchAll(controls)) {
+      const attributes = input ?? own
       const {
         name = '',
         type = tag === 'button' ? 'submit' : 'text',

@@ -5,6 +5,7 @@ import type { LogFile } from './log-file.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const leash = new URL('./leash.ts', import.meta.url).href
 const errorLines = 200
+const beginningChars = 64 * 1024
 
 export interface Exit {
   readonly name: string
@@ -18,6 +19,8 @@ export interface Running {
   readonly log: LogFile
   /** Settles when the process has ended and all it wrote is in the log. */
   readonly ended: Promise<Exit>
+  /** Has it said this since it started? Looks at the beginning of its output alone. */
+  said(text: string): boolean
   /** What it said on stderr last: where a refused configuration is explained. */
   errors(): string
   /** TERM, and KILL after `graceMs`. */
@@ -56,7 +59,11 @@ export function launch({ name, script, args = [], env = {}, nodeArgs = [] }: Lau
     },
   )
   let stderr: string[] = []
-  child.stdout?.on('data', (chunk: Buffer) => log.write(chunk))
+  let beginning = ''
+  child.stdout?.on('data', (chunk: Buffer) => {
+    log.write(chunk)
+    if (beginning.length < beginningChars) beginning += chunk.toString('utf8')
+  })
   child.stderr?.on('data', (chunk: Buffer) => {
     log.write(chunk)
     stderr = [...stderr, chunk.toString('utf8')].slice(-errorLines)
@@ -80,6 +87,7 @@ export function launch({ name, script, args = [], env = {}, nodeArgs = [] }: Lau
     pid: child.pid ?? -1,
     log,
     ended,
+    said: (text) => beginning.includes(text),
     errors: () => stderr.join('').trim(),
     stop: async (graceMs) => {
       signal('SIGTERM')

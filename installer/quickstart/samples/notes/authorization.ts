@@ -97,7 +97,7 @@ export async function createAuthorization(
       return
     }
     const grant = new provider.Grant({ accountId: account, clientId: String(details.params.client_id) })
-    grant.addOIDCScope('openid offline_access')
+    grant.addOIDCScope('openid offline_access notes')
     grant.addResourceScope(resource, 'notes')
     const result = { login: { accountId: account }, consent: { grantId: await grant.save() } }
     await provider.interactionFinished(request, response, result, { mergeWithLastSubmission: false })
