@@ -1,0 +1,71 @@
+import { randomUUID } from 'node:crypto'
+import { importJWK, SignJWT } from 'jose'
+import type { Clock } from '../../shared/clock.ts'
+import type { HttpClient } from '../../shared/http-client.ts'
+import {
+  type ControllerRegistration,
+  type ControllerToken,
+  controllerRegistrationSchema,
+  controllerTokenSchema,
+  type GatewayEnrolment,
+  type GatewayEnrolRequest,
+  gatewayEnrolmentSchema,
+} from '../../shared/wire/enrolment.ts'
+import type { ControllerState } from './state.ts'
+
+const audience = 'aembit-control-plane'
+const assertionLifeSecs = 60
+
+/** The controller's side of /controller/v1. Every method throws a Fault; a refusal is an AnswerFault with its status. */
+export class ControlPlane {
+  readonly #http: HttpClient
+  readonly #clock: Clock
+
+  constructor(http: HttpClient, clock: Clock) {
+    this.#http = http
+    this.#clock = clock
+  }
+
+  register(
+    state: ControllerState,
+    host: { deviceCode: string; version: string; hostname: string },
+  ): Promise<ControllerRegistration> {
+    const body = { ...host, publicJwk: state.publicJwk }
+    return this.#http.json(
+      { method: 'POST', path: '/controller/v1/registrations', body },
+      controllerRegistrationSchema,
+    )
+  }
+
+  /** Proves possession of the registered key with a JWT client assertion (RFC 7523 §2.2, §3). */
+  async token(state: ControllerState, controllerId: string): Promise<ControllerToken> {
+    const now = Math.floor(this.#clock.now() / 1000)
+    const assertion = await new SignJWT()
+      .setProtectedHeader({ alg: 'EdDSA', typ: 'JWT' })
+      .setIssuer(controllerId)
+      .setSubject(controllerId)
+      .setAudience(audience)
+      .setJti(randomUUID())
+      .setIssuedAt(now)
+      .setExpirationTime(now + assertionLifeSecs)
+      .sign(await importJWK(state.privateJwk, 'EdDSA'))
+    const body = { controllerId, assertion }
+    return this.#http.json({ method: 'POST', path: '/controller/v1/token', body }, controllerTokenSchema)
+  }
+
+  async reportHealth(
+    accessToken: string,
+    report: { version: string; hostname: string; uptimeSecs: number },
+  ): Promise<void> {
+    const headers = { authorization: `Bearer ${accessToken}` }
+    await this.#http.send({ method: 'POST', path: '/controller/v1/health', headers, body: report })
+  }
+
+  enrolGateway(accessToken: string, request: GatewayEnrolRequest): Promise<GatewayEnrolment> {
+    const headers = { authorization: `Bearer ${accessToken}` }
+    return this.#http.json(
+      { method: 'POST', path: '/controller/v1/gateway-enrolments', headers, body: request },
+      gatewayEnrolmentSchema,
+    )
+  }
+}

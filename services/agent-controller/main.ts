@@ -1,0 +1,42 @@
+import { hostname } from 'node:os'
+import { systemClock } from '../../shared/clock.ts'
+import { formatProblems, invalidConfigExit } from '../../shared/config/env.ts'
+import { Fault } from '../../shared/faults.ts'
+import { createLogger } from '../../shared/log.ts'
+import { startController } from './app.ts'
+import { readBuildInfo } from './build-info.ts'
+import { parseControllerEnv } from './settings.ts'
+
+const program = 'aembit_agent_controller'
+const read = parseControllerEnv(process.env)
+if ('problems' in read) {
+  console.error(formatProblems(program, read.problems))
+  process.exit(invalidConfigExit)
+}
+const settings = read.ok
+const log = createLogger(program, settings.logLevel)
+const build = readBuildInfo()
+
+try {
+  const controller = await startController(settings, {
+    build,
+    hostname: hostname(),
+    clock: systemClock,
+    random: Math.random,
+    log,
+  })
+  log.info({ ...build, port: settings.httpPort, metrics: settings.metrics }, 'agent controller serves')
+
+  const stop = async (): Promise<void> => {
+    setTimeout(() => process.exit(1), 5_000).unref()
+    await controller.close()
+    process.exit(0)
+  }
+  process.once('SIGTERM', stop)
+  process.once('SIGINT', stop)
+} catch (error) {
+  const fault = Fault.from(error)
+  if (fault.code !== 'config.invalid' && fault.code !== 'listen.failed') throw error
+  console.error(`${program}: ${fault.detail ?? fault.message}`)
+  process.exit(invalidConfigExit)
+}
