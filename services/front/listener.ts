@@ -1,0 +1,171 @@
+import { createServer as createPlainServer, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer, TLSSocket, type Server as TlsServer } from 'node:tls'
+import type { TlsFiles } from '../../shared/config/tls-files.ts'
+import { Fault } from '../../shared/faults.ts'
+import type { Logger } from '../../shared/log.ts'
+import { encodeProxyHeader } from '../../shared/proxy-protocol.ts'
+import { type Relay, type RelayLimits, relay } from './relay.ts'
+import { tlsOptions } from './tls.ts'
+import type { Upstreams } from './upstreams.ts'
+
+export interface ListenerOptions {
+  /** null: plain HTTP. */
+  readonly tls: TlsFiles | null
+  readonly maxConnections: number
+  readonly handshakeTimeoutMs: number
+  readonly limits: RelayLimits
+}
+
+export interface ListenerCounts {
+  connections: number
+  accepted: number
+  refused: number
+  tlsFailures: number
+  proxyFailures: number
+}
+
+/** Accepts clients, ends their TLS, and joins each to a proxy. */
+export class Listener {
+  readonly counts: ListenerCounts = {
+    connections: 0,
+    accepted: 0,
+    refused: 0,
+    tlsFailures: 0,
+    proxyFailures: 0,
+  }
+  readonly #server: Server | TlsServer
+  readonly #upstreams: Upstreams
+  readonly #limits: RelayLimits
+  readonly #log: Logger
+  /** Every accepted connection, in handshake or not, so that a drain can end all. */
+  readonly #clients = new Set<Socket>()
+  readonly #relays = new Set<Relay>()
+
+  constructor(options: ListenerOptions, { upstreams, log }: { upstreams: Upstreams; log: Logger }) {
+    this.#upstreams = upstreams
+    this.#limits = options.limits
+    this.#log = log
+    const socketOptions = {
+      allowHalfOpen: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: 60_000,
+      // Nothing is read before a proxy is there to take it.
+      pauseOnConnect: options.tls === null,
+    }
+    this.#server = options.tls
+      ? createTlsServer({
+          ...socketOptions,
+          ...tlsOptions(options.tls),
+          handshakeTimeout: options.handshakeTimeoutMs,
+        })
+      : createPlainServer(socketOptions)
+    this.#server.maxConnections = options.maxConnections
+    this.#server.on('drop', () => {
+      this.counts.refused++
+    })
+    this.#server.on('connection', (socket: Socket) => this.#track(socket))
+    this.#server.on(options.tls ? 'secureConnection' : 'connection', (client: Socket) => {
+      void this.#join(client)
+    })
+    this.#server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+      this.counts.tlsFailures++
+      this.#log.debug({ client: socket.remoteAddress, code: error.code }, 'TLS handshake failed')
+      socket.destroy()
+    })
+  }
+
+  /** Begins to accept on an inherited socket. Throws Fault `listen.failed`. */
+  listen(fd: number): Promise<void> {
+    return listenOn(this.#server, fd)
+  }
+
+  /** New connections get this certificate; open ones keep theirs. */
+  setTls(files: TlsFiles): void {
+    if ('setSecureContext' in this.#server) this.#server.setSecureContext(tlsOptions(files))
+  }
+
+  /**
+   * Stops accepting; what is open may finish. In the last quarter of the time, connections that are not waiting for
+   * an answer are closed first, and at the deadline all. Resolves with the number that was cut off.
+   */
+  async drain(deadlineMs: number, sleep: (ms: number) => Promise<void>): Promise<number> {
+    this.#server.close()
+    const start = performance.now()
+    while (this.#clients.size > 0) {
+      const left = deadlineMs - (performance.now() - start)
+      if (left <= 0) break
+      if (left < deadlineMs / 4) {
+        for (const relay of this.#relays) if (relay.answered(200)) relay.end()
+      }
+      await sleep(Math.min(50, left))
+    }
+    const cut = this.#clients.size
+    for (const relay of this.#relays) relay.destroy()
+    for (const client of this.#clients) client.destroy()
+    return cut
+  }
+
+  #track(socket: Socket): void {
+    this.counts.accepted++
+    this.counts.connections++
+    this.#clients.add(socket)
+    // Resets are part of life; `close` always follows.
+    socket.on('error', () => {})
+    socket.once('close', () => {
+      this.#clients.delete(socket)
+      this.counts.connections--
+    })
+  }
+
+  async #join(client: Socket): Promise<void> {
+    client.on('error', () => {})
+    let proxy: Socket
+    try {
+      proxy = await this.#upstreams.connect(() => !client.destroyed)
+    } catch (error) {
+      this.counts.proxyFailures++
+      this.#log.warn(
+        { client: client.remoteAddress, detail: Fault.from(error).detail },
+        'connection closed: no proxy',
+      )
+      client.destroy()
+      return
+    }
+    proxy.on('error', () => {})
+    const { remoteAddress, remotePort, localAddress, localPort } = client
+    if (client.destroyed || remoteAddress === undefined || localAddress === undefined) {
+      client.destroy()
+      proxy.destroy()
+      return
+    }
+    const secure = client instanceof TLSSocket ? client : undefined
+    proxy.write(
+      encodeProxyHeader({
+        source: { address: remoteAddress, port: remotePort ?? 0 },
+        destination: { address: localAddress, port: localPort ?? 0 },
+        alpn: secure?.alpnProtocol || null,
+        authority: typeof secure?.servername === 'string' ? secure.servername : null,
+        tlsVersion: secure?.getProtocol() ?? null,
+      }),
+    )
+    const joined: Relay = relay(client, proxy, this.#limits, () => this.#relays.delete(joined))
+    this.#relays.add(joined)
+    client.resume()
+  }
+}
+
+/** `server.listen({fd})` as a promise. Throws Fault `listen.failed`. */
+export function listenOn(server: Server, fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      reject(new Fault('listen.failed', { detail: error.code ?? error.message, cause: error }))
+    })
+    server.listen({ fd }, () => {
+      server.removeAllListeners('error')
+      // Accept can fail for want of file descriptors; the kernel's queue keeps the clients meanwhile.
+      server.on('error', () => {})
+      resolve()
+    })
+  })
+}

@@ -1,0 +1,33 @@
+import { createServer, type Server } from 'node:http'
+
+/** Answers may take no more than this; the listener relays nothing, so there is nothing to wait for. */
+const timeoutMs = 5_000
+
+/**
+ * The port-80 listener: every request is sent to the same path of the https origin (308 keeps method and body,
+ * RFC 9110 §15.4.9). The client's Host is never repeated, and no HSTS is sent: it counts over https alone
+ * (RFC 6797 §7.2).
+ */
+export function createRedirectServer(origin: string): Server {
+  const server = createServer(
+    {
+      maxHeaderSize: 8 * 1024,
+      headersTimeout: timeoutMs,
+      requestTimeout: timeoutMs,
+      keepAliveTimeout: 1,
+      connectionsCheckingInterval: 1_000,
+    },
+    (request, response) => {
+      // `*` and absolute forms (RFC 9112 §3.2) have no path of ours.
+      const path = request.url?.startsWith('/') ? request.url : '/'
+      response.writeHead(308, { location: origin + path, 'content-length': 0, connection: 'close' })
+      response.end()
+    },
+  )
+  server.maxConnections = 512
+  server.on('clientError', (_error, socket) => {
+    if (socket.writable)
+      socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
+  })
+  return server
+}
