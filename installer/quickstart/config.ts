@@ -105,6 +105,7 @@ export async function firstLocalUser(path: string): Promise<LocalUser | undefine
     : undefined
 }
 
-export async function ensureConfig(path: string, make: () => GeneratedConfig): Promise<void> {
-  if ((await readOptional(path)) === undefined) await writeFileAtomic(path, controlPlaneYaml(make()))
+/** Writes the file where it is not there yet. */
+export async function ensureConfig(path: string, make: () => string): Promise<void> {
+  if ((await readOptional(path)) === undefined) await writeFileAtomic(path, make())
 }

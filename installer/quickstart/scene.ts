@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { writeFileAtomic } from '../../shared/files.ts'
-import { ensureConfig, withGatewayUrl } from './config.ts'
+import { controlPlaneYaml, ensureConfig, withGatewayUrl } from './config.ts'
 import { ensureDevelopmentTls } from './development-ca.ts'
 import type { Scene } from './launches.ts'
 import { anyFreePort, freePortFrom, type Ports, requireFree } from './ports.ts'
@@ -43,7 +43,9 @@ export async function setScene(
   if (options.configPath === undefined) {
     const users = options.users ?? [{ email: 'ann@example.com', name: 'Ann', password: newPassword() }]
     const { weatherKeyPath } = state
-    await ensureConfig(source, () => ({ gatewayUrl: url.href, users, ports, weatherKeyPath }))
+    const { edit = (yaml) => yaml } = options
+    const made = { gatewayUrl: url.href, users, ports, weatherKeyPath }
+    await ensureConfig(source, () => edit(controlPlaneYaml(made)))
   }
   const text = await readOptional(source)
   if (text === undefined) throw new Problem(`${source}: there is no such file`)

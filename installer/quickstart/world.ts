@@ -25,6 +25,8 @@ export interface WorldOptions {
   readonly configPath?: string
   /** Who is in a generated configuration; ann@example.com with a random password. */
   readonly users?: readonly LocalUser[]
+  /** Last say on a generated configuration. */
+  readonly edit?: (yaml: string) => string
   readonly logLevel?: string
   readonly workers?: number
   /** Gives up the start. */
@@ -111,10 +113,12 @@ export async function startWorld(options: WorldOptions): Promise<World> {
         until(server, options.signal, async () => server.said('listens on 127.0.0.1:')),
       ),
     )
-    const controller = start(agentController(scene, await controllerIdentity(state, admin)))
+    const identity = await controllerIdentity(state, admin)
+    const controller = start(agentController(scene, identity.env))
     await until(controller, options.signal, () =>
       answers(`http://127.0.0.1:${scene.ports.controller}/health`, null),
     )
+    await writeFileAtomic(controllerIdPath(state), `${identity.id}\n`)
     const edge = start(gateway(scene))
     const probe = `${scene.url.origin}/.well-known/oauth-protected-resource${scene.url.pathname}`
     await until(edge, options.signal, () => answers(probe, scene.caPath))
@@ -143,19 +147,19 @@ export async function startWorld(options: WorldOptions): Promise<World> {
   }
 }
 
-/** A device code of the admin API at the first start; afterwards the controller knows itself by its state. */
-async function controllerIdentity(state: State, admin: World['admin']): Promise<Record<string, string>> {
-  const path = join(state.agentController, 'quickstart-controller-id')
-  const known = await readOptional(path)
-  if (known !== undefined) return { AEMBIT_AGENT_CONTROLLER_ID: known.trim() }
-  const created = (await admin('POST', '/api/v1/agent-controllers', { name: 'quickstart' })) as {
-    externalId: string
-  }
-  const code = (await admin('POST', `/api/v1/agent-controllers/${created.externalId}/device-code`)) as {
-    device_code: string
-  }
-  await writeFileAtomic(path, `${created.externalId}\n`)
-  return { AEMBIT_DEVICE_CODE: code.device_code }
+const controllerIdPath = (state: State): string => join(state.dir, 'agent-controller.id')
+
+/** A device code of the admin API until the controller has registered once; afterwards its id. */
+async function controllerIdentity(
+  state: State,
+  admin: World['admin'],
+): Promise<{ id: string; env: Record<string, string> }> {
+  const known = (await readOptional(controllerIdPath(state)))?.trim()
+  if (known) return { id: known, env: { AEMBIT_AGENT_CONTROLLER_ID: known } }
+  const made = await admin('POST', '/api/v1/agent-controllers', { name: 'quickstart' })
+  const { externalId: id } = made as { externalId: string }
+  const answer = await admin('POST', `/api/v1/agent-controllers/${id}/device-code`)
+  return { id, env: { AEMBIT_DEVICE_CODE: (answer as { device_code: string }).device_code } }
 }
 
 const pollMs = 50
