@@ -1,0 +1,143 @@
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import type { Clock } from '../../../shared/clock.ts'
+import { Fault } from '../../../shared/faults.ts'
+import type { Logger } from '../../../shared/log.ts'
+import { createRateLimit } from '../authorization/rate-limit.ts'
+import type { EventStore } from '../events/store.ts'
+import type { Controller, Controllers } from '../fleet/controllers.ts'
+import type { SnapshotSource } from '../fleet/snapshots.ts'
+import type { AdminCheck } from './admin-token.ts'
+
+export interface ApiDeps {
+  readonly isAdmin: AdminCheck
+  readonly controllers: Controllers
+  readonly events: EventStore
+  readonly snapshots: SnapshotSource
+  readonly version: string
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+const eventsQuery = z.object({
+  search: z.string().max(200).optional(),
+  'span-last-hours': z.coerce.number().positive().max(87_600).default(24),
+  severity: z.enum(['Error', 'Warning', 'Info']).optional(),
+  user: z.string().max(254).optional(),
+  server: z.string().max(63).optional(),
+  tool: z.string().max(128).optional(),
+  client: z.string().max(254).optional(),
+  page: z.coerce.number().int().min(1).max(1_000_000).default(1),
+  'per-page': z.coerce.number().int().min(1).max(1000).default(50),
+})
+const newController = z.strictObject({ name: z.string().trim().min(1).max(200) })
+
+/** Wrong tokens of one address: so many at once, then one in each interval. */
+const wrongTokens = 20
+const wrongTokenRefillMs = 6_000
+
+/** The REST API of administrators: /api/v1, bearer token, errors as {success, message, id}. */
+export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
+  const { isAdmin, controllers, events, snapshots, version, clock, log } = deps
+  const wrong = createRateLimit(clock, wrongTokens, wrongTokenRefillMs)
+
+  root.register(
+    async (app) => {
+      app.addHook('onSend', async (_request, reply) => {
+        reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
+      })
+      app.addHook('onRequest', async (request, reply) => {
+        // For probes, which have no token: it tells them that the service lives and nothing else.
+        if (request.routeOptions.url === '/api/v1/health') return
+        if (isAdmin(request.headers.authorization)) return
+        if (wrong.take(request.ip) > 0)
+          return answer(request, reply, 429, 'Too many wrong tokens; wait a minute.')
+        reply.header('www-authenticate', 'Bearer realm="aembit"')
+        return answer(request, reply, 401, 'Send the administrator token as a bearer token.')
+      })
+      app.setErrorHandler((error: FastifyError | Fault, request, reply) => {
+        const status = error instanceof Fault ? error.spec.status : (error.statusCode ?? 500)
+        if (status >= 500) log.error({ err: error, requestId: request.id }, 'API request failed')
+        return answer(request, reply, status, status >= 500 ? 'Internal error.' : error.message)
+      })
+      app.setNotFoundHandler((request, reply) =>
+        answer(request, reply, 404, 'There is nothing at this path.'),
+      )
+
+      app.get('/health', async (request) => {
+        const { snapshot } = snapshots.current()
+        const more = { version, snapshotVersion: snapshot.version }
+        return { status: 'Healthy', ...(isAdmin(request.headers.authorization) ? more : {}) }
+      })
+
+      app.get('/workload-events', async (request) => {
+        const query = parse(eventsQuery, request.query)
+        const { page, search, severity, user, server, tool, client } = query
+        const perPage = query['per-page']
+        const found = events.query({
+          page,
+          perPage,
+          spanLastHours: query['span-last-hours'],
+          search,
+          severity,
+          user,
+          server,
+          tool,
+          client,
+        })
+        return list(found.events, page, perPage, found.total, 'desc')
+      })
+
+      app.get('/agent-controllers', async () => {
+        const all = controllers.list().map(controllerView)
+        return list(all, 1, Math.max(all.length, 1), all.length, 'asc')
+      })
+      app.post('/agent-controllers', async (request, reply) => {
+        const controller = controllers.create(parse(newController, request.body).name)
+        log.info({ controllerId: controller.id, name: controller.name }, 'agent controller created')
+        return reply.code(201).send(controllerView(controller))
+      })
+      app.post<{ Params: { id: string } }>('/agent-controllers/:id/device-code', async (request, reply) => {
+        const made = controllers.deviceCode(request.params.id)
+        if (!made) return answer(request, reply, 404, 'There is no agent controller of this id.')
+        log.info({ controllerId: request.params.id }, 'device code made')
+        return reply
+          .code(201)
+          .send({ device_code: made.code, expires_at: new Date(made.expiresAt).toISOString() })
+      })
+    },
+    { prefix: '/api/v1' },
+  )
+}
+
+/** GenericResponseDTO. `id` is a number there: the request's own, to find it in the log. */
+function answer(request: FastifyRequest, reply: FastifyReply, status: number, message: string): FastifyReply {
+  const id = Number.parseInt(String(request.id).replace(/\D/g, ''), 10)
+  return reply.code(status).send({ success: false, message, id: Number.isNaN(id) ? 0 : id })
+}
+
+function list<T>(entities: T[], page: number, perPage: number, recordsTotal: number, order: 'asc' | 'desc') {
+  return { page, perPage, order, statusCode: 200, recordsTotal, entities }
+}
+
+function controllerView(controller: Controller) {
+  const iso = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())
+  return {
+    externalId: controller.id,
+    name: controller.name,
+    version: controller.version,
+    isActive: true,
+    isRegistered: controller.registeredAt !== null,
+    isHealthy: controller.healthy,
+    createdAt: iso(controller.createdAt),
+    lastReportedUptime: controller.uptimeSecs,
+    lastReportedHealthTime: iso(controller.lastHealthAt),
+  }
+}
+
+function parse<T>(schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const what = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`)
+  throw Object.assign(new Error(what.join('; ')), { statusCode: 400 })
+}

@@ -1,0 +1,43 @@
+import { randomUUID } from 'node:crypto'
+import type { Clock } from '../../../shared/clock.ts'
+import type { Snapshot } from '../../../shared/wire/snapshot.ts'
+import type { DatabaseSync } from '../store/database.ts'
+
+export type Revocation = Snapshot['revocations'][number]
+export type RevocationMatch = Omit<Revocation, 'at'>
+
+export interface Revocations {
+  /** Refuses every access token issued until now that matches all fields given. Throws RangeError where none is given. */
+  add(match: RevocationMatch): void
+  /** Those that may still refuse a live token, oldest first. */
+  live(tokenLifeSecs: number): Revocation[]
+}
+
+/** Newest kept; each lives no longer than the access tokens it refuses. */
+const maxRevocations = 10_000
+
+export function createRevocations(db: DatabaseSync, clock: Clock): Revocations {
+  const insert = db.prepare('INSERT INTO revocation (id, at, subject, client_id, jti) VALUES (?, ?, ?, ?, ?)')
+  const list = db.prepare('SELECT at, subject, client_id, jti FROM revocation ORDER BY at DESC, id LIMIT ?')
+  const expire = db.prepare('DELETE FROM revocation WHERE at < ?')
+  return {
+    add: ({ subject, clientId, jti }) => {
+      if (subject === undefined && clientId === undefined && jti === undefined) {
+        throw new RangeError('a revocation names a subject, a client or a token')
+      }
+      insert.run(randomUUID(), Math.floor(clock.now() / 1000), subject ?? null, clientId ?? null, jti ?? null)
+    },
+    live: (tokenLifeSecs) => {
+      expire.run(Math.floor(clock.now() / 1000) - tokenLifeSecs - 60)
+      return list
+        .all(maxRevocations)
+        .reverse()
+        .map((row) => ({
+          at: Number(row.at),
+          ...(row.subject === null ? {} : { subject: String(row.subject) }),
+          ...(row.client_id === null ? {} : { clientId: String(row.client_id) }),
+          ...(row.jti === null ? {} : { jti: String(row.jti) }),
+        }))
+    },
+  }
+}
