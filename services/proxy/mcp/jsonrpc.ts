@@ -9,7 +9,8 @@ import type {
   JsonRpcResponse,
 } from './types.ts'
 
-export const isRequest = (message: JsonRpcMessage): message is JsonRpcRequest => 'method' in message && 'id' in message
+export const isRequest = (message: JsonRpcMessage): message is JsonRpcRequest =>
+  'method' in message && 'id' in message
 export const isNotification = (message: JsonRpcMessage): message is JsonRpcNotification =>
   'method' in message && !('id' in message)
 export const isResponse = (message: JsonRpcMessage): message is JsonRpcResponse => !('method' in message)
@@ -21,7 +22,8 @@ export const isObject = (value: unknown): value is JsonObject =>
 export function asMessage(value: unknown): JsonRpcMessage | undefined {
   if (!isObject(value) || value.jsonrpc !== '2.0') return undefined
   if (typeof value.method === 'string') return value as unknown as JsonRpcMessage
-  if ('id' in value && (isObject(value.result) || isObject(value.error))) return value as unknown as JsonRpcMessage
+  if ('id' in value && (isObject(value.result) || isObject(value.error)))
+    return value as unknown as JsonRpcMessage
   return undefined
 }
 

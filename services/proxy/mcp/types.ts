@@ -110,7 +110,12 @@ export interface CoreDeps {
   readonly credentials: Credentials
   readonly recorder: Recorder
   readonly sessions: {
-    seal(principal: Principal, protocolVersion: string, capabilities: JsonObject, clientInfo?: JsonObject): Session
+    seal(
+      principal: Principal,
+      protocolVersion: string,
+      capabilities: JsonObject,
+      clientInfo?: JsonObject,
+    ): Session
   }
   readonly log: Logger
   readonly clock: Clock
