@@ -42,6 +42,8 @@ export function promptPolicy({ settings, accounts, policy }: PromptDeps) {
       return !judge(policy(), settings.issuer, { identity, clientId: client.clientId, redirectUri }).decision
         .allow
     }),
+    // First: what the client is told is the first reason's error.
+    0,
   )
   return prompts
 }

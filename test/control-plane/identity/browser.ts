@@ -99,17 +99,17 @@ export class Browser {
 export function forms(text: string): Form[] {
   return [...text.matchAll(/<form[^>]*action="([^"]*)"[^>]*>([\s\S]*?)<\/form>/g)].map(
     ([, action = '', inner = '']) => ({
-      action: unescape(action),
+      action: decode(action),
       fields: Object.fromEntries(
         [...inner.matchAll(/<input type="hidden" name="([^"]*)" value="([^"]*)"/g)].map(
-          ([, name = '', value = '']) => [name, unescape(value)],
+          ([, name = '', value = '']) => [name, decode(value)],
         ),
       ),
     }),
   )
 }
 
-function unescape(text: string): string {
+function decode(text: string): string {
   return text
     .replace(/&quot;/g, '"')
     .replace(/&#39;/g, "'")

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import formbody from '@fastify/formbody'
 import Fastify from 'fastify'
@@ -95,6 +95,15 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const server = createServer()
   server.listen(options.port ?? 0, '127.0.0.1')
   await once(server, 'listening')
+  try {
+    return await build(server, options)
+  } catch (error) {
+    server.close()
+    throw error
+  }
+}
+
+async function build(server: Server, options: WorldOptions): Promise<World> {
   const { port } = server.address() as AddressInfo
   const origin = `http://127.0.0.1:${port}`
   const issuer = options.issuer ?? origin
