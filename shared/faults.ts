@@ -106,6 +106,8 @@ export const faults = {
     retry: true,
   }),
 
+  'snapshot.refused': no(502, 'The control plane offered a policy that this gateway does not accept.'),
+
   // What lies behind us.
   'credential.authorization_required': no(200, 'Connect your account to use this server.', { rpc: 4031 }),
   'credential.unavailable': no(200, 'The credential for this server is not available right now.', {
@@ -122,6 +124,13 @@ export const faults = {
   'upstream.blocked': no(200, 'The address of the MCP server is not one this gateway may call.', {
     rpc: 5024,
   }),
+  'passthrough.down': no(
+    502,
+    'The part of this service behind this page does not answer; try again shortly.',
+    {
+      retry: true,
+    },
+  ),
   'control_plane.unreachable': no(503, 'The control plane cannot be reached.', { retry: true }),
   'control_plane.rejected': no(502, 'The control plane refused the request.'),
   'request.invalid': no(400, 'The request does not have the documented shape.'),

@@ -79,7 +79,7 @@ export class IssuerIndex {
     const url = new URL(issuer.jwksUri)
     if (url.protocol !== 'https:' || !hostIsTrusted(url.hostname, domains)) return undefined
     const keys =
-      former?.#remote.get(url.href) ??
+      (former ? former.#remote.get(url.href) : undefined) ??
       createRemoteJWKSet(url, {
         timeoutDuration: 5_000,
         cooldownDuration: 30_000,

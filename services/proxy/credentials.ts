@@ -1,0 +1,140 @@
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../../shared/clock.ts'
+import { Fault } from '../../shared/faults.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { Principal } from '../../shared/policy.ts'
+import type { CredentialAnswer, CredentialRequest } from '../../shared/wire/credential.ts'
+import type { ServerWorkload } from '../../shared/wire/snapshot.ts'
+
+export interface CredentialsDeps {
+  /** One question to sync; rejects with a Fault where sync or the control plane can not answer. */
+  readonly ask: (request: CredentialRequest) => Promise<CredentialAnswer>
+  readonly clock: Clock
+  readonly log: Logger
+  readonly maxCached?: number
+}
+
+interface Held {
+  readonly answer: CredentialAnswer
+  /** Asked again in the background from then on, ms since the epoch. */
+  readonly refreshAt: number
+  readonly endsAt: number
+}
+
+const holdMs = 60_000
+/** A credential is not used in its last seconds: the request it goes on takes time too. */
+const skewMs = 5_000
+const none: CredentialAnswer = Object.freeze({ kind: 'none' })
+
+/**
+ * What to put on requests of one user to one server: asked of sync once, kept in memory alone for 60 s or to its end,
+ * whichever comes first, and asked again ahead of that while it is in use. Links and refusals are not kept, so that
+ * a call works as soon as the person has connected the account.
+ */
+export class Credentials {
+  readonly #deps: CredentialsDeps
+  readonly #held: LRUCache<string, Held>
+  readonly #asking = new Map<string, Promise<CredentialAnswer>>()
+
+  constructor(deps: CredentialsDeps) {
+    this.#deps = deps
+    this.#held = new LRUCache({ max: deps.maxCached ?? 10_000 })
+  }
+
+  get cached(): number {
+    return this.#held.size
+  }
+
+  /**
+   * `rejected` is the SHA-256 (base64url) of a value that the server just refused: the kept answer is dropped and
+   * the control plane is told. Throws credential.unavailable.
+   */
+  async get(principal: Principal, server: ServerWorkload, rejected?: string): Promise<CredentialAnswer> {
+    if (server.credential === 'none') return none
+    const key = keyOf(principal.issuer, principal.subject, server.id)
+    if (rejected !== undefined) {
+      this.#held.delete(key)
+      return this.#ask(`${key}\n${rejected}`, key, principal, server, rejected)
+    }
+    const now = this.#deps.clock.now()
+    const held = this.#held.get(key)
+    if (held && now < held.endsAt) {
+      if (now >= held.refreshAt) {
+        this.#ask(key, key, principal, server).catch((error: unknown) => {
+          this.#deps.log.warn(
+            { server: server.id, code: Fault.from(error).code },
+            'credential not refreshed ahead',
+          )
+        })
+      }
+      return held.answer
+    }
+    return this.#ask(key, key, principal, server)
+  }
+
+  /** The control plane said that what we hold for this pair may be wrong. */
+  drop(issuer: string, subject: string, serverId: string): void {
+    const key = keyOf(issuer, subject, serverId)
+    this.#held.delete(key)
+    // An answer on its way may be from before: whoever waits gets it, nobody after.
+    this.#asking.delete(key)
+  }
+
+  /** Invalidations may have been missed: nothing that we hold is sure. */
+  dropAll(): void {
+    this.#held.clear()
+    this.#asking.clear()
+  }
+
+  #ask(
+    flight: string,
+    key: string,
+    principal: Principal,
+    server: ServerWorkload,
+    rejected?: string,
+  ): Promise<CredentialAnswer> {
+    const running = this.#asking.get(flight)
+    if (running) return running
+    const { issuer, subject, clientId } = principal
+    const asked = this.#deps
+      .ask({
+        issuer,
+        subject,
+        clientId,
+        serverId: server.id,
+        ...(rejected === undefined ? {} : { rejected }),
+      })
+      .then(
+        (answer) => {
+          if (this.#asking.get(flight) === asked) this.#hold(key, answer)
+          return answer
+        },
+        (error: unknown) => {
+          throw new Fault('credential.unavailable', { detail: detailOf(error), cause: error })
+        },
+      )
+      .finally(() => {
+        if (this.#asking.get(flight) === asked) this.#asking.delete(flight)
+      })
+    this.#asking.set(flight, asked)
+    return asked
+  }
+
+  #hold(key: string, answer: CredentialAnswer): void {
+    if (answer.kind !== 'headers' && answer.kind !== 'none') return
+    const now = this.#deps.clock.now()
+    const ends =
+      answer.kind === 'headers' && answer.expiresAt !== null ? Date.parse(answer.expiresAt) : Infinity
+    const endsAt = Math.min(now + holdMs, ends - skewMs)
+    if (endsAt > now) this.#held.set(key, { answer, endsAt, refreshAt: now + (endsAt - now) * 0.75 })
+  }
+}
+
+function keyOf(issuer: string, subject: string, serverId: string): string {
+  return JSON.stringify([issuer, subject, serverId])
+}
+
+function detailOf(error: unknown): string {
+  const fault = Fault.from(error)
+  return fault.detail ?? fault.code
+}

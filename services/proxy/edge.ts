@@ -1,0 +1,229 @@
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { basename } from 'node:path'
+import type { Clock } from '../../shared/clock.ts'
+import { Fault } from '../../shared/faults.ts'
+import type { ChildContext } from '../../shared/ipc/child.ts'
+import type { SnapshotRef } from '../../shared/ipc/contract.ts'
+import { createJwksFetch, type Fetch } from './auth/issuers.ts'
+import { TokenVerifier } from './auth/verifier.ts'
+import { Credentials } from './credentials.ts'
+import { Exchange } from './exchange.ts'
+import { createHttp } from './http.ts'
+import type { Ingress } from './ingress.ts'
+import type { CoreDeps, McpCore } from './mcp/types.ts'
+import { metadata, metadataUrl } from './metadata.ts'
+import { createOrigins, type Origins, preflight } from './origins.ts'
+import { Passthrough } from './passthrough.ts'
+import { createPipeline, type Pipeline } from './pipeline.ts'
+import { EdgeRecorder } from './record.ts'
+import { Spool } from './record-spool.ts'
+import { KeepAlive } from './reply.ts'
+import { SessionBox } from './session-box.ts'
+import { Sessions } from './sessions.ts'
+import { SnapshotHolder } from './snapshot.ts'
+import { SyncLink } from './sync-link.ts'
+
+export interface EdgeParts {
+  readonly clock: Clock
+  readonly createCore: (deps: CoreDeps) => McpCore
+  /** Fetches key documents of trusted issuers; the guarded one unless a test brings its own. */
+  readonly fetch?: Fetch
+}
+
+const passthroughConcurrent = 256
+
+/** The whole proxy: what main.ts starts, and what a test starts with a core and a clock of its own. */
+export class Edge {
+  readonly #context: ChildContext<'proxy'>
+  readonly #clock: Clock
+  readonly #keepAlive = new KeepAlive()
+  readonly #gate = { active: 0, max: 0 }
+  readonly #origins: Origins
+  readonly #passthrough: Passthrough
+  readonly #jwks: { fetch: Fetch; close(): Promise<void> }
+  readonly #box = new SessionBox()
+  readonly #core: McpCore
+  readonly #pipeline: Pipeline
+  readonly snapshots: SnapshotHolder
+  readonly sessions: Sessions
+  readonly credentials: Credentials
+  readonly verifier: TokenVerifier
+  readonly recorder: EdgeRecorder
+  readonly spool: Spool
+  #ingress: Ingress | undefined
+  #sync: SyncLink | undefined
+  #stats: NodeJS.Timeout | undefined
+
+  constructor(context: ChildContext<'proxy'>, parts: EdgeParts) {
+    const { config, log } = context
+    const { clock } = parts
+    this.#context = context
+    this.#clock = clock
+    this.#gate.max = config.limits.concurrent
+    this.#origins = createOrigins(config.origin, config.allowedOrigins)
+    this.#jwks = parts.fetch ? { fetch: parts.fetch, close: async () => {} } : createJwksFetch()
+    this.verifier = new TokenVerifier({
+      clock,
+      trustedIssuerDomains: config.trustedIssuerDomains,
+      fetch: this.#jwks.fetch,
+    })
+    this.snapshots = new SnapshotHolder({
+      maxAgeMs: config.snapshotMaxAgeMs,
+      clock,
+      log,
+      onSwap: (index) => this.verifier.swap(index),
+    })
+    this.sessions = new Sessions({
+      box: this.#box,
+      idleTtlMs: config.sessionIdleTtlSecs * 1000,
+      clock,
+      log,
+      random: randomUUID,
+    })
+    this.credentials = new Credentials({ ask: (request) => this.#link().ask(request), clock, log })
+    this.spool = new Spool({ dir: config.spoolDir, owner: spoolOwner(config), clock, log })
+    this.recorder = new EdgeRecorder({
+      append: (line) => this.spool.append(line),
+      clock,
+      random: randomUUID,
+      mcpPath: config.mcpPath,
+      publicPort: config.publicPort,
+    })
+    this.#core = parts.createCore({
+      config,
+      credentials: this.credentials,
+      recorder: this.recorder,
+      sessions: this.sessions,
+      log,
+      clock,
+    })
+    this.#passthrough = new Passthrough({
+      socketPath: config.controlPlaneSocketPath,
+      origin: config.origin,
+      origins: this.#origins,
+      bodyBytes: config.limits.bodyBytes,
+      concurrent: passthroughConcurrent,
+      log,
+    })
+    this.#pipeline = createPipeline({
+      log,
+      origins: this.#origins,
+      gate: this.#gate,
+      snapshots: this.snapshots,
+      verifier: this.verifier,
+      sessions: this.sessions,
+      core: this.#core,
+      recorder: this.recorder,
+      body: {
+        bytes: config.limits.bodyBytes,
+        timeoutMs: config.limits.bodyTimeoutMs,
+        depth: config.limits.depth,
+      },
+      metadataUrl: metadataUrl(config.origin, config.mcpPath),
+      scopes: () => this.snapshots.latest?.snapshot.gateway.scopes ?? [],
+      allow: 'POST, DELETE, OPTIONS',
+    })
+  }
+
+  async start(): Promise<void> {
+    const { config, check, stats } = this.#context
+    check('proxy.snapshot', 'starting')
+    check('proxy.sync', 'starting')
+    await this.spool.start()
+    this.#sync = new SyncLink({
+      socketPath: config.syncSocketPath,
+      clock: this.#clock,
+      log: this.#context.log,
+      onKeys: (keys) => this.#box.rekey(keys),
+      onInvalidation: (issuer, subject, serverId) => this.credentials.drop(issuer, subject, serverId),
+      onGap: () => this.credentials.dropAll(),
+      onState: (fault) => check('proxy.sync', fault ? 'failing' : 'running', fault),
+    })
+    this.#ingress = await createHttp(
+      {
+        mcp: (req, res) => this.#mcp(req, res),
+        preflight: preflight(this.#origins, this.#keepAlive),
+        metadata: metadata(() => this.snapshots.latest, this.#keepAlive),
+        passthrough: (req, res) => void this.#passthrough.handle(req, res, this.#client(req)),
+      },
+      config.mcpPath,
+      this.#context.log,
+    )
+    await this.#ingress.listen(config.socketPath)
+    check('proxy.socket', 'running')
+    this.#stats = setInterval(() => stats(this.stats()), 5_000)
+    this.#stats.unref()
+  }
+
+  /** The supervisor relays that sync has a snapshot. A bad one is told and the old one kept. */
+  async snapshot(ref: SnapshotRef, confirmedAt: number): Promise<void> {
+    try {
+      await this.snapshots.load(ref, confirmedAt)
+      this.#context.check('proxy.snapshot', 'running')
+    } catch (error) {
+      const fault = Fault.from(error, 'config.invalid')
+      this.#context.log.error({ code: fault.code, detail: fault.detail }, 'snapshot refused')
+      if (!this.snapshots.latest) this.#context.check('proxy.snapshot', 'failing', fault)
+    }
+  }
+
+  stats(): Record<string, string | number> {
+    const age = this.snapshots.ageMs
+    return {
+      requests: this.#pipeline.requests,
+      active: this.#gate.active,
+      passthrough: this.#passthrough.active,
+      connections: this.#ingress?.connections ?? 0,
+      streams: this.#keepAlive.open,
+      tokens: this.verifier.cached,
+      sessions: this.sessions.known,
+      sessionsCreated: this.sessions.created,
+      credentials: this.credentials.cached,
+      eventsDropped: this.spool.dropped,
+      eventsSuppressed: this.recorder.suppressed,
+      snapshotVersion: this.snapshots.latest?.snapshot.version ?? 0,
+      snapshotAgeMs: Number.isFinite(age) ? age : -1,
+      ...this.#pipeline.stats(),
+      ...this.#core.stats(),
+    }
+  }
+
+  /** Stops accepting, lets what runs finish until the deadline, writes the last events; gives what was left. */
+  async drain(deadlineMs: number): Promise<number> {
+    const { check } = this.#context
+    check('proxy.socket', 'stopping')
+    clearInterval(this.#stats)
+    const [left] = await Promise.all([this.#ingress?.drain(deadlineMs) ?? 0, this.#core.drain(deadlineMs)])
+    await this.#core.close()
+    await Promise.all([this.#sync?.close(), this.#passthrough.close(), this.#jwks.close()])
+    this.#keepAlive.close()
+    await this.spool.close()
+    return left
+  }
+
+  #link(): SyncLink {
+    if (!this.#sync) throw new Fault('control_plane.unreachable', { detail: 'not started' })
+    return this.#sync
+  }
+
+  #client(req: IncomingMessage): ReturnType<Ingress['clientOf']> {
+    return this.#ingress!.clientOf(req)
+  }
+
+  #mcp(req: IncomingMessage, res: ServerResponse): void {
+    const x = new Exchange(req, res, this.#client(req), randomUUID(), this.#clock.now(), this.#keepAlive)
+    this.#gate.active++
+    res.once('close', () => {
+      this.#gate.active--
+      x.closed()
+    })
+    void this.#pipeline.run(x)
+  }
+}
+
+/** `<worker>-<generation>`, as the socket's name has them: two processes never share a segment. */
+function spoolOwner(config: ChildContext<'proxy'>['config']): string {
+  const generation = /\.(\d+)\.sock$/.exec(basename(config.socketPath))?.[1] ?? String(process.pid)
+  return `${config.worker}-${generation}`
+}

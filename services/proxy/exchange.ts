@@ -1,0 +1,82 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { PolicyIndex, Principal } from '../../shared/policy.ts'
+import type { Endpoint } from '../../shared/proxy-protocol.ts'
+import type { Verified } from './auth/verifier.ts'
+import type { Era, JsonRpcMessage, McpCall, Session } from './mcp/types.ts'
+import { HttpReply, type KeepAlive } from './reply.ts'
+
+/**
+ * One client request on its way through the steps, and the McpCall that the core gets. Steps fill it in table order;
+ * what a later step reads, an earlier one has set. HTTP/2's compatibility objects are taken for HTTP/1's: every
+ * member used here exists on both.
+ */
+export class Exchange implements McpCall {
+  readonly connectionId: string
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly client: Endpoint
+  readonly reply: HttpReply
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number
+
+  verified!: Verified
+  index!: PolicyIndex
+  era: Era = 'legacy'
+  protocolVersion = ''
+  session: Session | null = null
+  message!: JsonRpcMessage
+  /** Response events recorded so far; a refusal that nobody recorded becomes one. */
+  responses = 0
+
+  #abort: AbortController | undefined
+  #gone = false
+
+  constructor(
+    req: IncomingMessage,
+    res: ServerResponse,
+    client: Endpoint,
+    connectionId: string,
+    startedAt: number,
+    keepAlive: KeepAlive,
+  ) {
+    this.req = req
+    this.res = res
+    this.client = client
+    this.connectionId = connectionId
+    this.startedAt = startedAt
+    this.reply = new HttpReply(res, keepAlive)
+  }
+
+  get headers(): IncomingMessage['headers'] {
+    return this.req.headers
+  }
+
+  get principal(): Principal {
+    return this.verified.principal
+  }
+
+  /** Aborts when the client goes away before its answer is complete. Made on first use: most calls never ask. */
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController()
+    if (this.#gone) this.#abort.abort()
+    return this.#abort.signal
+  }
+
+  /** The response is closed, finished or not. */
+  closed(): void {
+    if (this.res.writableFinished) return
+    this.#gone = true
+    this.#abort?.abort()
+  }
+
+  /** Is the message parsed yet? A fault before that has no request id to answer to. */
+  get parsed(): boolean {
+    return this.message !== undefined
+  }
+}
+
+/** A request header as one string; Node joins repeated ones, except those it keeps the first of. */
+export function header(req: IncomingMessage, name: string): string | undefined {
+  const value = req.headers[name]
+  return Array.isArray(value) ? value.join(', ') : value
+}

@@ -1,0 +1,68 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { Fault } from '../../shared/faults.ts'
+import { refuseProblem } from './passthrough.ts'
+import { HttpReply, type KeepAlive } from './reply.ts'
+
+/** Which Host and Origin values belong to this gateway: against DNS rebinding and foreign web pages. */
+export interface Origins {
+  /** Is this Host (or :authority) one of ours? */
+  host(value: string | undefined): boolean
+  /** May a page of this Origin call us? The Origin, as it goes into CORS headers, is the value itself. */
+  origin(value: string): boolean
+}
+
+const defaultPorts: Record<string, string> = { 'https:': '443', 'http:': '80' }
+
+/**
+ * `origin` is the gateway's own; each of `allowed` is an origin (`https://app.example`), counted for both, or a bare
+ * `host[:port]`, counted as a Host alone.
+ */
+export function createOrigins(origin: string, allowed: readonly string[]): Origins {
+  const hosts = new Set<string>()
+  const origins = new Set<string>()
+  for (const entry of [origin, ...allowed]) {
+    if (!/^https?:\/\//i.test(entry)) {
+      hosts.add(entry.toLowerCase())
+      continue
+    }
+    const url = new URL(entry)
+    origins.add(url.origin)
+    hosts.add(url.host)
+    hosts.add(`${url.hostname}:${url.port || defaultPorts[url.protocol]}`)
+  }
+  return {
+    host: (value) => value !== undefined && (hosts.has(value) || hosts.has(value.toLowerCase())),
+    origin: (value) => origins.has(value),
+  }
+}
+
+/** A page of an allowed origin may read the answer and the two headers that a client acts on. */
+export function corsHeaders(origin: string): Record<string, string> {
+  return {
+    'access-control-allow-origin': origin,
+    'access-control-expose-headers': 'Mcp-Session-Id, WWW-Authenticate',
+    vary: 'Origin',
+  }
+}
+
+/** OPTIONS on the MCP path (Fetch standard, CORS preflight): it carries no token, so Origin alone decides. */
+export function preflight(
+  origins: Origins,
+  keepAlive: KeepAlive,
+): (req: IncomingMessage, res: ServerResponse) => void {
+  return (req, res) => {
+    const { origin } = req.headers
+    if (origin !== undefined && !origins.origin(origin)) {
+      refuseProblem(req, res, new Fault('http.origin'))
+      return
+    }
+    new HttpReply(res, keepAlive).empty(204, {
+      allow: 'POST, DELETE, OPTIONS',
+      ...(origin === undefined ? {} : corsHeaders(origin)),
+      'access-control-allow-methods': 'POST, DELETE',
+      'access-control-allow-headers':
+        'Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID',
+      'access-control-max-age': '600',
+    })
+  }
+}

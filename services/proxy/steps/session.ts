@@ -1,0 +1,29 @@
+import { Fault } from '../../../shared/faults.ts'
+import { header } from '../exchange.ts'
+import { modernVersion } from '../mcp/shape.ts'
+import type { Run } from '../pipeline.ts'
+import type { Sessions } from '../sessions.ts'
+
+export interface SessionDeps {
+  readonly sessions: Sessions
+}
+
+/**
+ * Which session is it in? Modern requests have none. A legacy client that forgets its id is answered without a
+ * session; one that sends an id gets that session or 404, never another. DELETE is about a session, so it needs one.
+ */
+export function session({ sessions }: SessionDeps): Run {
+  return (x) => {
+    const ending = x.req.method === 'DELETE'
+    if (ending && header(x.req, 'mcp-protocol-version') === modernVersion) throw new Fault('http.method')
+    if (x.era === 'modern') return
+    const id = header(x.req, 'mcp-session-id')
+    if (id === undefined) {
+      if (ending) throw new Fault('session.missing')
+      return
+    }
+    if (x.message && 'method' in x.message && x.message.method === 'initialize') return
+    x.session = sessions.resolve(id, x.principal)
+    x.protocolVersion = x.session.protocolVersion
+  }
+}
