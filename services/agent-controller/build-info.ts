@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { version } from '../../shared/version.ts'
 
 export interface BuildInfo {
   readonly version: string
   readonly gitSHA: string
 }
 
-/** `version` and, where a release put it there, `gitHead` of package.json; else the commit of the checkout. */
+/** The commit: `gitHead` of package.json where a release put it there, else that of the checkout. */
 export function readBuildInfo(root = join(import.meta.dirname, '../..')): BuildInfo {
   const read = (path: string): string | undefined => {
     try {
@@ -15,8 +16,8 @@ export function readBuildInfo(root = join(import.meta.dirname, '../..')): BuildI
       return undefined
     }
   }
-  const manifest = JSON.parse(read('package.json') ?? '{}') as { version?: string; gitHead?: string }
+  const { gitHead } = JSON.parse(read('package.json') ?? '{}') as { gitHead?: string }
   const head = read('.git/HEAD')
   const commit = head?.startsWith('ref: ') ? read(join('.git', head.slice('ref: '.length))) : head
-  return { version: manifest.version ?? '0.0.0', gitSHA: manifest.gitHead ?? commit ?? 'unknown' }
+  return { version, gitSHA: gitHead ?? commit ?? 'unknown' }
 }
