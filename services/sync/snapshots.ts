@@ -104,11 +104,17 @@ export class Snapshots {
   }
 
   /** Asks for the current snapshot. Throws where the control plane can not be reached; a bad answer is only told. */
-  refresh(plane: ControlPlane, signal: AbortSignal): Promise<void> {
-    return this.#inTurn(async () => {
-      const askedAt = this.#deps.clock.now()
-      const answer = await plane.snapshot(this.#current?.etag ?? null, signal)
-      if (answer.status === 304) return this.#confirm(askedAt)
+  async refresh(plane: ControlPlane, signal: AbortSignal): Promise<void> {
+    const askedAt = this.#deps.clock.now()
+    const asked = this.#current?.etag ?? null
+    // Not in turn: it may wait for an enrolment, whose keys are pinned in turn.
+    const answer = await plane.snapshot(asked, signal)
+    await this.#inTurn(async () => {
+      if (answer.status === 304) {
+        // Other pins came meanwhile: what we hold has to be sent again.
+        if (asked !== null && this.#current?.etag === asked) await this.#confirm(askedAt)
+        return
+      }
       const etag = typeof answer.headers.etag === 'string' ? answer.headers.etag : null
       await this.#take(answer.body.toString('utf8'), etag, askedAt)
     })
@@ -179,7 +185,7 @@ export class Snapshots {
     }
   }
 
-  /** One at a time: two fetches that overlap could put the older answer in force. */
+  /** One change at a time. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const turn = this.#turn.then(work)
     this.#turn = turn.catch(() => {})

@@ -95,6 +95,7 @@ export class FakeControlPlane {
   readonly requests: string[] = []
   /** Paths that answer 503. */
   readonly broken = new Set<string>()
+  notModified = 0
   readonly healthReports: unknown[] = []
   readonly credentialRequests: CredentialRequest[] = []
   credential: (request: CredentialRequest) => Promise<CredentialAnswer> | CredentialAnswer = () => ({
@@ -255,6 +256,7 @@ export class FakeControlPlane {
       }
       case 'GET /gateway/v1/snapshot':
         if (request.headers['if-none-match'] === this.etag) {
+          this.notModified++
           response.writeHead(304, { etag: this.etag }).end()
         } else {
           response.writeHead(200, { 'content-type': 'application/jose', etag: this.etag }).end(this.jws)
