@@ -63,7 +63,7 @@ export function abandonBody(req: IncomingMessage, res: ServerResponse): void {
   if (req.httpVersionMajor === 2) {
     const { stream } = res as unknown as Http2ServerResponse
     // RFC 9113 §8.1: a complete answer, then RST_STREAM(NO_ERROR), asks the client to stop sending.
-    res.once('finish', () => stream?.close())
+    stream?.once('finish', () => stream.close())
     return
   }
   if (!endless && Number(req.headers['content-length'] ?? 0) <= discardBytes) return
