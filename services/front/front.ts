@@ -72,7 +72,7 @@ export async function startFront(context: ChildContext<'front'>): Promise<Runnin
 
 async function startRedirect(origin: string, fd: number): Promise<Server> {
   const server = createRedirectServer(origin)
-  await listenOn(server, fd)
+  await listenOn(server, fd, 'http')
   return server
 }
 

@@ -77,7 +77,7 @@ export class Listener {
 
   /** Begins to accept on an inherited socket. Throws Fault `listen.failed`. */
   listen(fd: number): Promise<void> {
-    return listenOn(this.#server, fd)
+    return listenOn(this.#server, fd, 'https')
   }
 
   /** New connections get this certificate; open ones keep theirs. */
@@ -155,11 +155,11 @@ export class Listener {
   }
 }
 
-/** `server.listen({fd})` as a promise. Throws Fault `listen.failed`. */
-export function listenOn(server: Server, fd: number): Promise<void> {
+/** `server.listen({fd})` as a promise. Throws Fault `listen.failed` with detail `<name>: <errno>`. */
+export function listenOn(server: Server, fd: number, name: 'https' | 'http'): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(new Fault('listen.failed', { detail: error.code ?? error.message, cause: error }))
+      reject(new Fault('listen.failed', { detail: `${name}: ${error.code ?? error.message}`, cause: error }))
     })
     server.listen({ fd }, () => {
       server.removeAllListeners('error')

@@ -1,0 +1,66 @@
+import type { GatewayStatus, ProcessStatus } from './status.ts'
+
+/** `status` for a person: what is wrong first, then one row per process, then policy and figures. */
+export function printStatus(status: GatewayStatus, now: number): string {
+  const head = status.ready
+    ? [`ready    ${status.url}`]
+    : [`NOT READY  ${status.url}`, ...status.reasons.map((reason) => `  ! ${reason}`)]
+  const rows = status.processes.map((row) => [
+    row.name,
+    row.pid === null ? '-' : String(row.pid),
+    row.state,
+    age(row.uptimeSecs),
+    String(row.restarts),
+    `${row.lagMs.toFixed(0)} ms`,
+    `${Math.round(row.rssBytes / 1048576)} MB`,
+    row.lastError ? `${row.lastError.text} (${age((now - Date.parse(row.lastError.at)) / 1000)} ago)` : '-',
+  ])
+  const columns = ['process', 'pid', 'state', 'uptime', 'restarts', 'lag', 'memory', 'last error']
+  return [
+    ...head,
+    '',
+    ...table([columns, ...rows]),
+    '',
+    `policy   ${
+      status.snapshot
+        ? `version ${status.snapshot.version}, confirmed ${age(status.snapshot.ageSecs)} ago`
+        : 'none yet: every request is refused until sync has fetched one'
+    }`,
+    `gateway  version ${status.version}, pid ${status.pid}, up ${age(status.uptimeSecs)}, settings ${status.configDigest.slice(0, 12)}`,
+    ...(status.lastReload ? [reloadLine(status.lastReload, now)] : []),
+    ...status.processes.flatMap(figures),
+  ].join('\n')
+}
+
+function reloadLine({ at, problems }: { at: string; problems: readonly string[] }, now: number): string {
+  const when = `${age((now - Date.parse(at)) / 1000)} ago`
+  return problems.length === 0
+    ? `reload   accepted ${when}`
+    : `reload   REFUSED ${when}, the settings before it run:\n${problems.map((problem) => `  ! ${problem}`).join('\n')}`
+}
+
+const figures = ({ name, stats }: ProcessStatus): string[] => {
+  const entries = Object.entries(stats)
+  return entries.length === 0
+    ? []
+    : [`${name.padEnd(8)} ${entries.map(([key, value]) => `${key}=${value}`).join(' ')}`]
+}
+
+function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, at) => Math.max(...rows.map((row) => row[at]?.length ?? 0)))
+  return rows.map((row) =>
+    row
+      .map((cell, at) => cell.padEnd(widths[at] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  )
+}
+
+/** 45s, 12m, 3h 5m, 2d 4h. */
+export function age(secs: number): string {
+  const whole = Math.max(0, Math.floor(secs))
+  if (whole < 60) return `${whole}s`
+  if (whole < 3600) return `${Math.floor(whole / 60)}m`
+  if (whole < 86_400) return `${Math.floor(whole / 3600)}h ${Math.floor((whole % 3600) / 60)}m`
+  return `${Math.floor(whole / 86_400)}d ${Math.floor((whole % 86_400) / 3600)}h`
+}

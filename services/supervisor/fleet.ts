@@ -1,0 +1,239 @@
+import { rmSync } from 'node:fs'
+import type { Clock } from '../../shared/clock.ts'
+import type { GatewayConfig } from '../../shared/config/gateway.ts'
+import type { FaultJson } from '../../shared/faults.ts'
+import type { Command, Report, Role, SnapshotRef } from '../../shared/ipc/contract.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { Child } from './child.ts'
+import type { Listeners } from './listeners.ts'
+import { frontSlice, proxySlice, proxySocketPath, syncSlice, syncSocketPath } from './slices.ts'
+import { Slot, type SlotLimits, type SlotOptions } from './slot.ts'
+
+/** Where each role's main.ts lies; tests put small ones there. */
+export type Scripts = Readonly<Record<Role, string>>
+
+export interface FleetOptions {
+  readonly config: GatewayConfig
+  readonly listeners: Listeners
+  readonly scripts: Scripts
+  readonly limits: SlotLimits
+  readonly clock: Clock
+  readonly log: Logger
+  readonly random: () => number
+  /** Environment of the children. */
+  readonly env: NodeJS.ProcessEnv
+  /** Something of what `readiness` says may have changed. */
+  readonly onChange: () => void
+}
+
+/** The last that sync said about policy, for proxies that start later. */
+export interface KnownSnapshot {
+  readonly ref: SnapshotRef
+  readonly confirmedAt: number
+}
+
+/** A proxy that has its configuration but no policy yet gets connections after this long, and refuses by itself. */
+const graceMs = 2_000
+/** Sync holds no connection of a client; its events are on disk. */
+const syncDrainMs = 5_000
+
+type AnySlot = Slot<'front'> | Slot<'proxy'> | Slot<'sync'>
+
+/** Who runs, in what order; relays sync's word to the proxies and the proxies' sockets to front. */
+export class Fleet {
+  readonly front: Slot<'front'>
+  readonly proxies: readonly Slot<'proxy'>[]
+  readonly sync: Slot<'sync'>
+  snapshot: KnownSnapshot | undefined
+  #config: GatewayConfig
+  #epoch = 1
+  readonly #options: FleetOptions
+  readonly #sockets = new WeakMap<Child<'proxy'>, string>()
+  #told: readonly string[] = []
+  /** Socket names never repeat, also not those of a supervisor before us whose proxies may still drain. */
+  #generation: number
+
+  constructor(options: FleetOptions) {
+    this.#options = options
+    this.#config = options.config
+    this.#generation = Math.floor(options.clock.now() / 1000) % 900_000
+    const { listeners, scripts, env } = options
+    const fds = [listeners.https.fd, ...(listeners.http ? [listeners.http.fd] : [])]
+    this.front = this.#slot('front', 'front', true, {
+      next: () => ({ script: scripts.front, fds, env }),
+      config: () => ({ epoch: this.#epoch, config: frontSlice(this.#config) }),
+      onStart: (child) => child.send({ type: 'proxies', sockets: [...this.#told] }),
+    })
+    this.proxies = Array.from({ length: this.#config.workers }, (_, worker) => this.#proxySlot(worker))
+    this.sync = this.#slot('sync', 'sync', false, {
+      next: () => {
+        rmSync(syncSocketPath(this.#config), { force: true })
+        return { script: scripts.sync, fds: [], env }
+      },
+      config: () => ({ epoch: this.#epoch, config: syncSlice(this.#config) }),
+      onReport: (_child, report) => this.#relay(report),
+    })
+  }
+
+  get slots(): AnySlot[] {
+    return [this.front, ...this.proxies, this.sync]
+  }
+
+  get epoch(): number {
+    return this.#epoch
+  }
+
+  start(): void {
+    for (const slot of [this.sync, ...this.proxies, this.front]) slot.start()
+  }
+
+  /** Why the gateway is not ready; empty: it is. */
+  readiness(): string[] {
+    return this.slots.flatMap((slot) => {
+      if (slot.ready) return []
+      if (slot.crashLooping) return [`${slot.name}: crash loop (${slot.lastError?.text ?? 'unknown'})`]
+      const bad = [...(slot.current?.checks ?? [])].filter(([, { status }]) => status !== 'running')
+      if (bad.length === 0) return [`${slot.name}: ${slot.current?.state ?? 'restarting'}`]
+      return bad.map(
+        ([name, { status, fault }]) => `${name}: ${status}${fault ? ` (${fault.detail ?? fault.text})` : ''}`,
+      )
+    })
+  }
+
+  /** A configuration that a process could never start with, before it ever ran. */
+  startFault(): { slot: string; fault: FaultJson } | undefined {
+    for (const slot of this.slots) {
+      const fault = slot.startFault
+      if (fault?.code === 'config.invalid' || fault?.code === 'listen.failed')
+        return { slot: slot.name, fault }
+    }
+    return undefined
+  }
+
+  /** No process that we count on owes us more than a few answers. */
+  alive(): boolean {
+    return this.slots.every(({ current }) => (current?.unanswered ?? 0) < this.#options.limits.missedPings)
+  }
+
+  /** `front`, `sync`, `proxy` (every worker, one after the other) or `proxy-1`; undefined where there is none such. */
+  find(name: string): AnySlot[] | undefined {
+    const found = this.slots.filter((slot) => slot.name === name || slot.role === name)
+    return found.length > 0 ? found : undefined
+  }
+
+  /** A rolling restart. Resolves with why the first one that failed was left as it was. */
+  async restart(slots: readonly AnySlot[]): Promise<FaultJson | null> {
+    for (const slot of slots) {
+      const fault = await slot.roll(slot.role === 'sync' ? syncDrainMs : this.#config.drainMs)
+      if (fault) return fault
+    }
+    return null
+  }
+
+  /**
+   * Puts another configuration in force whole, or none of it. Front takes it while it runs (certificates are read
+   * again even where no setting changed); proxies and sync are replaced where their slice changed.
+   */
+  async reconfigure(next: GatewayConfig): Promise<FaultJson | null> {
+    const before = this.#config
+    const fault = await this.#apply(before, next)
+    if (fault) await this.#apply(next, before)
+    return fault
+  }
+
+  /** Clients first: front takes no more, proxies finish what they have, then sync. */
+  async stop(): Promise<void> {
+    const { drainMs } = this.#config
+    const front = this.front.stop(drainMs)
+    await this.#options.clock.sleep(this.#options.limits.handoverMs)
+    await Promise.all([front, ...this.proxies.map((slot) => slot.stop(drainMs))])
+    await this.sync.stop(syncDrainMs)
+  }
+
+  killAll(): void {
+    for (const slot of this.slots) slot.killAll()
+  }
+
+  async #apply(before: GatewayConfig, next: GatewayConfig): Promise<FaultJson | null> {
+    this.#config = next
+    this.#epoch++
+    const fault = (await this.front.current?.configure(this.#epoch, frontSlice(next))) ?? null
+    if (fault) return fault
+    const changed = (slice: (config: GatewayConfig) => unknown): boolean =>
+      JSON.stringify(slice(before)) !== JSON.stringify(slice(next))
+    return this.restart([
+      ...(changed(syncSlice) ? [this.sync] : []),
+      ...(changed((config) => proxySlice(config, 0, 0)) ? this.proxies : []),
+    ])
+  }
+
+  #slot<R extends Role>(
+    role: R,
+    name: string,
+    overlap: boolean,
+    own: Pick<SlotOptions<R>, 'next' | 'config'> & Partial<Pick<SlotOptions<R>, 'onStart' | 'onReport'>>,
+  ): Slot<R> {
+    const { limits, clock, log, random } = this.#options
+    return new Slot<R>({
+      onStart: () => {},
+      onReport: () => {},
+      ...own,
+      role,
+      name,
+      overlap,
+      limits,
+      clock,
+      log,
+      random,
+      onChange: () => this.#changed(),
+    })
+  }
+
+  #proxySlot(worker: number): Slot<'proxy'> {
+    const { scripts, env, clock } = this.#options
+    let generation = 0
+    return this.#slot('proxy', `proxy-${worker}`, true, {
+      next: () => {
+        generation = this.#generation++
+        return { script: scripts.proxy, fds: [], env }
+      },
+      config: () => ({ epoch: this.#epoch, config: proxySlice(this.#config, worker, generation) }),
+      onStart: (child) => {
+        const path = proxySocketPath(this.#config, worker, generation)
+        this.#sockets.set(child, path)
+        // A killed process leaves its socket file behind.
+        void child.exited.then(() => rmSync(path, { force: true }))
+        if (this.snapshot) child.send({ type: 'snapshot', ...this.snapshot })
+        void clock.sleep(graceMs).then(() => this.#changed())
+      },
+    })
+  }
+
+  #relay(report: Report<'sync'>): void {
+    if (report.type === 'snapshot') this.snapshot = { ref: report.ref, confirmedAt: report.confirmedAt }
+    else if (report.type !== 'confirmed') return
+    else if (this.snapshot?.ref.version === report.version) {
+      this.snapshot = { ref: this.snapshot.ref, confirmedAt: report.confirmedAt }
+    }
+    for (const slot of this.proxies)
+      for (const child of slot.children) child.send(report satisfies Command<'proxy'>)
+  }
+
+  #changed(): void {
+    const sockets = this.proxies.flatMap(({ current }) => {
+      const socket = current && this.#serves(current) ? this.#sockets.get(current) : undefined
+      return socket === undefined ? [] : [socket]
+    })
+    if (sockets.join() !== this.#told.join()) {
+      this.#told = sockets
+      for (const child of this.front?.children ?? []) child.send({ type: 'proxies', sockets })
+    }
+    this.#options.onChange()
+  }
+
+  #serves(child: Child<'proxy'>): boolean {
+    if (child.ready) return true
+    // With its own checks failing it still answers, and says why; only a very new one is spared the wait.
+    return child.state === 'checking' && this.#options.clock.now() - child.startedAt >= graceMs
+  }
+}

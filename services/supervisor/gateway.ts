@@ -1,0 +1,226 @@
+import { readdirSync, rmSync } from 'node:fs'
+import type { Server } from 'node:http'
+import { join } from 'node:path'
+import type { Clock } from '../../shared/clock.ts'
+import type { Env } from '../../shared/config/env.ts'
+import type { GatewayConfig } from '../../shared/config/gateway.ts'
+import { Fault, type FaultJson } from '../../shared/faults.ts'
+import { ensurePrivateDir } from '../../shared/files.ts'
+import { createLogger, type Logger } from '../../shared/log.ts'
+import { childEnvironment, readConfiguration } from './environment.ts'
+import { Fleet, type Scripts } from './fleet.ts'
+import { formatAddress, type Listeners, openListeners } from './listeners.ts'
+import { startMetrics } from './metrics.ts'
+import type { Notifier } from './notify.ts'
+import { operatorSocketPath, startOperator } from './operator.ts'
+import { fixedChanges, spoolDir } from './slices.ts'
+import type { SlotLimits } from './slot.ts'
+import { describe, type GatewayStatus, type ReloadStatus } from './status.ts'
+
+export interface GatewayOptions {
+  readonly env: Env
+  readonly config: GatewayConfig
+  readonly scripts: Scripts
+  readonly limits: SlotLimits
+  readonly clock: Clock
+  readonly random: () => number
+  readonly notifier: Notifier
+  readonly log: Logger
+}
+
+/** The whole: listeners, fleet, readiness, operator socket. */
+export class Gateway {
+  readonly #options: GatewayOptions
+  readonly #startedAt: number
+  readonly #started = Promise.withResolvers<void>()
+  #config: GatewayConfig
+  #listeners: Listeners | undefined
+  #fleet: Fleet | undefined
+  #servers: Server[] = []
+  #lastReload: ReloadStatus | null = null
+  #reloading = false
+  #stopping: Promise<void> | undefined
+  #told = ''
+  #everReady = false
+
+  constructor(options: GatewayOptions) {
+    this.#options = options
+    this.#config = options.config
+    this.#startedAt = options.clock.now()
+  }
+
+  /**
+   * Resolves when every check runs for the first time. Throws Fault `listen.failed` or `config.invalid` where it can
+   * never run with this configuration; what may pass (a control plane that is away) is waited for.
+   */
+  async start(): Promise<void> {
+    const { env, scripts, limits, clock, log, random } = this.#options
+    const config = this.#config
+    await makeFolder('AEMBIT_RUNTIME_DIR', config.runtimeDir)
+    await makeFolder('AEMBIT_STATE_DIR', config.stateDir)
+    await makeFolder('AEMBIT_STATE_DIR', spoolDir(config))
+    // First, because it tells whether another gateway owns the folder and its sockets.
+    this.#servers.push(
+      await startOperator(operatorSocketPath(config.runtimeDir), {
+        status: () => this.status(),
+        restart: (name) => this.#restart(name),
+        reload: () => this.reload(),
+      }),
+    )
+    for (const name of readdirSync(config.runtimeDir)) {
+      if (/^proxy-\d+\.\d+\.sock$/.test(name)) rmSync(join(config.runtimeDir, name), { force: true })
+    }
+    if (this.#stopping) return this.#started.promise
+    this.#listeners = openListeners(config.listen, env)
+    if (config.listen.metrics !== 0) {
+      this.#servers.push(
+        await startMetrics(config.listen.address, config.listen.metrics, () => this.status()),
+      )
+    }
+    if (this.#stopping) return this.#started.promise
+    this.#fleet = new Fleet({
+      config,
+      listeners: this.#listeners,
+      scripts,
+      limits,
+      clock,
+      random,
+      log,
+      env: childEnvironment(env),
+      onChange: () => this.#judge(),
+    })
+    this.#fleet.start()
+    void this.#watchdog()
+    await this.#started.promise
+  }
+
+  status(): GatewayStatus {
+    if (!this.#fleet) throw new Fault('internal', { detail: 'still starting' })
+    return describe({
+      fleet: this.#fleet,
+      config: this.#config,
+      startedAt: this.#startedAt,
+      now: this.#options.clock.now(),
+      lastReload: this.#lastReload,
+    })
+  }
+
+  /** Reads the configuration again and puts it in force whole, or keeps the running one and says why. */
+  async reload(): Promise<readonly string[]> {
+    if (this.#reloading || this.#stopping || !this.#fleet) return ['a reload, start or stop is under way']
+    this.#reloading = true
+    const { notifier, log, clock } = this.#options
+    void notifier.reloading()
+    const problems = await this.#tryReload(this.#fleet).catch((error) => [
+      Fault.from(error).detail ?? 'internal error',
+    ])
+    this.#reloading = false
+    this.#lastReload = { at: new Date(clock.now()).toISOString(), problems }
+    if (problems.length === 0) log.info({ digest: this.#config.digest }, 'configuration reloaded')
+    else log.error({ problems }, 'reload refused; the running configuration stays')
+    void notifier.ready(problems.length === 0 ? this.#told : `reload refused: ${problems[0]}`)
+    return problems
+  }
+
+  /** Ends everything, clients first. A second call, or `atOnce`, ends it without waiting for anyone. */
+  stop(reason: string, atOnce = this.#stopping !== undefined): Promise<void> {
+    if (atOnce) this.#fleet?.killAll()
+    if (this.#stopping) return this.#stopping
+    this.#options.log.info({ reason }, 'stopping')
+    this.#stopping = this.#end(reason)
+    return this.#stopping
+  }
+
+  async #end(reason: string): Promise<void> {
+    await Promise.race([this.#options.notifier.stopping(reason), this.#options.clock.sleep(500)])
+    await this.#fleet?.stop()
+    this.#listeners?.close()
+    for (const server of this.#servers) {
+      server.close()
+      server.closeAllConnections()
+    }
+  }
+
+  async #tryReload(fleet: Fleet): Promise<readonly string[]> {
+    const read = readConfiguration(this.#options.env)
+    if ('problems' in read) return read.problems.map(({ key, message }) => `${key} ${message}`)
+    const fixed = fixedChanges(this.#config, read.ok)
+    if (fixed.length > 0)
+      return fixed.map((key) => `${key} can not change while running; restart the gateway`)
+    const fault = await fleet.reconfigure(read.ok)
+    if (fault) return [fault.detail ?? fault.text]
+    this.#config = read.ok
+    this.#options.log.level = createLogger('supervisor', read.ok.logLevel).level
+    return []
+  }
+
+  #restart(name: string): Promise<readonly string[]> | undefined {
+    const slots = this.#fleet?.find(name)
+    if (!slots || !this.#fleet) return undefined
+    this.#options.log.info({ process: name }, 'restart asked for')
+    return this.#fleet.restart(slots).then((fault) => (fault ? [fault.detail ?? fault.text] : []))
+  }
+
+  /** Tells the log and systemd when what they know is no longer true. */
+  #judge(): void {
+    const fleet = this.#fleet
+    if (!fleet || this.#stopping) return
+    const fault = this.#everReady ? undefined : fleet.startFault()
+    if (fault) {
+      this.#started.reject(this.#explain(fault))
+      return
+    }
+    const reasons = fleet.readiness()
+    const line =
+      reasons.length === 0 ? `ready, serving ${this.#config.gatewayUrl}` : `not ready: ${reasons.join('; ')}`
+    if (line === this.#told) return
+    this.#told = line
+    const { notifier, log } = this.#options
+    if (reasons.length > 0) {
+      log[this.#everReady ? 'warn' : 'debug']({ reasons }, 'not ready')
+      void notifier.status(line)
+      return
+    }
+    log.info({ url: this.#config.gatewayUrl, version: this.status().version }, 'ready')
+    void notifier[this.#everReady ? 'status' : 'ready'](line)
+    this.#everReady = true
+    this.#started.resolve()
+  }
+
+  /** Front sees an errno; here the address and the setting behind its descriptor are known. */
+  #explain({ slot, fault }: { slot: string; fault: FaultJson }): Fault {
+    const detail = fault.detail ?? fault.text
+    if (fault.code !== 'listen.failed' || slot !== 'front')
+      return new Fault(fault.code, { detail: `${slot}: ${detail}` })
+    const http = detail.startsWith('http:')
+    const { address, https, http: httpPort } = this.#config.listen
+    const variable = http ? 'AEMBIT_HTTP_PORT' : 'AEMBIT_HTTPS_PORT'
+    const where = formatAddress(address, http ? httpPort : https)
+    return new Fault('listen.failed', {
+      detail: detail.includes('EADDRINUSE')
+        ? `${where} is taken by another process; stop it or set ${variable}`
+        : `${where} can not be listened on (${detail}); set ${variable}`,
+    })
+  }
+
+  /** Says that we live, while we do and no process that we count on is overdue. */
+  async #watchdog(): Promise<void> {
+    const { notifier, clock } = this.#options
+    if (notifier.watchdogMs === undefined) return
+    while (!this.#stopping) {
+      if (this.#fleet?.alive()) void notifier.watchdog()
+      await clock.sleep(notifier.watchdogMs)
+    }
+  }
+}
+
+async function makeFolder(key: string, path: string): Promise<void> {
+  try {
+    await ensurePrivateDir(path)
+  } catch (error) {
+    const reason = (error as NodeJS.ErrnoException).code ?? String(error)
+    throw new Fault('config.invalid', {
+      detail: `${key}: the folder ${path} can not be made private (${reason})`,
+    })
+  }
+}

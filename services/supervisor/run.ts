@@ -1,0 +1,69 @@
+import { fileURLToPath } from 'node:url'
+import { type Clock, systemClock } from '../../shared/clock.ts'
+import { type Env, formatProblems, invalidConfigExit } from '../../shared/config/env.ts'
+import { Fault } from '../../shared/faults.ts'
+import { createLogger } from '../../shared/log.ts'
+import { readConfiguration } from './environment.ts'
+import type { Scripts } from './fleet.ts'
+import { Gateway } from './gateway.ts'
+import { type Exec, Notifier, systemExec } from './notify.ts'
+import { defaultLimits, type SlotLimits } from './slot.ts'
+
+export const program = 'aembit_mcp_gateway'
+
+const script = (role: string): string => fileURLToPath(new URL(`../${role}/main.ts`, import.meta.url))
+
+export interface RunOptions {
+  readonly env: Env
+  readonly scripts?: Scripts
+  readonly limits?: SlotLimits
+  readonly clock?: Clock
+  readonly exec?: Exec
+}
+
+/**
+ * Runs the gateway in this process until a signal ends it: TERM and INT stop it (twice: at once), HUP reloads.
+ * Resolves with the exit code: 0 after a clean stop, 2 for a configuration or an address it can not start with.
+ */
+export async function runGateway({
+  env,
+  scripts = { front: script('front'), proxy: script('proxy'), sync: script('sync') },
+  limits = defaultLimits,
+  clock = systemClock,
+  exec = systemExec,
+}: RunOptions): Promise<number> {
+  const read = readConfiguration(env)
+  if ('problems' in read) {
+    console.error(formatProblems(program, read.problems))
+    return invalidConfigExit
+  }
+  const log = createLogger('supervisor', read.ok.logLevel)
+  const notifier = new Notifier({ env, exec, log })
+  const gateway = new Gateway({
+    env,
+    config: read.ok,
+    scripts,
+    limits,
+    clock,
+    random: Math.random,
+    notifier,
+    log,
+  })
+
+  const stopped = Promise.withResolvers<number>()
+  const stop = (signal: string): void => {
+    void gateway.stop(`asked by ${signal}`).then(() => stopped.resolve(0), stopped.reject)
+  }
+  process.on('SIGTERM', stop)
+  process.on('SIGINT', stop)
+  process.on('SIGHUP', () => void gateway.reload())
+
+  void gateway.start().catch(async (error: unknown) => {
+    const fault = Fault.from(error)
+    console.error(`${program}: ${fault.detail ?? fault.message}`)
+    await gateway.stop('it could not start', true)
+    const ours = fault.code === 'config.invalid' || fault.code === 'listen.failed'
+    stopped.resolve(ours ? invalidConfigExit : 1)
+  })
+  return stopped.promise
+}

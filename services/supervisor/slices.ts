@@ -1,0 +1,93 @@
+import { join } from 'node:path'
+import type { GatewayConfig } from '../../shared/config/gateway.ts'
+import type { ConfigOf } from '../../shared/ipc/contract.ts'
+import { version } from '../../shared/version.ts'
+
+/** What each child may know of the configuration: its slice, and nothing else. */
+
+/** Descriptors of the front's sockets: 0 to 2 are the standard ones, 3 is IPC. */
+export const frontFds = { https: 4, http: 5 } as const
+
+const maxConnections = 8192
+const handshakeTimeoutMs = 10_000
+/** Long enough for a proxy that has to be started twice, short enough for a client's own time-out. */
+const proxyWaitMs = 15_000
+const spoolMaxBytes = 256 * 1024 * 1024
+
+export const syncSocketPath = (config: GatewayConfig): string => join(config.runtimeDir, 'sync.sock')
+export const spoolDir = (config: GatewayConfig): string => join(config.stateDir, 'spool')
+export const proxySocketPath = (config: GatewayConfig, worker: number, generation: number): string =>
+  join(config.runtimeDir, `proxy-${worker}.${generation}.sock`)
+
+export function frontSlice(config: GatewayConfig): ConfigOf['front'] {
+  return {
+    logLevel: config.logLevel,
+    origin: config.origin,
+    listeners: {
+      https: { fd: frontFds.https },
+      http: config.listen.http === 0 ? null : { fd: frontFds.http },
+    },
+    tls: config.tls,
+    maxConnections,
+    handshakeTimeoutMs,
+    proxyWaitMs,
+  }
+}
+
+export function proxySlice(config: GatewayConfig, worker: number, generation: number): ConfigOf['proxy'] {
+  return {
+    logLevel: config.logLevel,
+    version,
+    worker,
+    origin: config.origin,
+    mcpPath: config.mcpPath,
+    publicPort: config.publicPort,
+    socketPath: proxySocketPath(config, worker, generation),
+    syncSocketPath: syncSocketPath(config),
+    controlPlaneSocketPath: config.controlPlaneSocketPath,
+    spoolDir: spoolDir(config),
+    sessionIdleTtlSecs: config.sessionIdleTtlSecs,
+    timeouts: { ...config.timeouts },
+    trustedIssuerDomains: [...config.trustedIssuerDomains],
+    allowedOrigins: [...config.allowedOrigins],
+    snapshotMaxAgeMs: config.snapshotMaxAgeMs,
+    limits: {
+      bodyBytes: config.maxBodyBytes,
+      bodyTimeoutMs: 30_000,
+      depth: 64,
+      concurrent: 1024,
+      responseBytes: 16 * 1024 * 1024,
+    },
+  }
+}
+
+export function syncSlice(config: GatewayConfig): ConfigOf['sync'] {
+  return {
+    logLevel: config.logLevel,
+    version,
+    gatewayUrl: config.gatewayUrl,
+    agentControllerUrl: config.agentControllerUrl,
+    controlPlaneUrl: config.controlPlaneUrl,
+    enrolmentSecretPath: config.enrolmentSecretPath,
+    stateDir: config.stateDir,
+    socketPath: syncSocketPath(config),
+    spoolDir: spoolDir(config),
+    spoolMaxBytes,
+    snapshotMaxAgeMs: config.snapshotMaxAgeMs,
+  }
+}
+
+/** Settings that name sockets, folders and process counts: a change of one is a restart of the gateway, not a reload. */
+export function fixedChanges(now: GatewayConfig, next: GatewayConfig): string[] {
+  const rows: [string, unknown, unknown][] = [
+    ['AEMBIT_LISTEN_ADDRESS', now.listen.address, next.listen.address],
+    ['AEMBIT_HTTPS_PORT', now.listen.https, next.listen.https],
+    ['AEMBIT_HTTP_PORT', now.listen.http, next.listen.http],
+    ['AEMBIT_METRICS_PORT', now.listen.metrics, next.listen.metrics],
+    ['AEMBIT_PLAIN_HTTP', now.tls === null, next.tls === null],
+    ['AEMBIT_PROXY_WORKERS', now.workers, next.workers],
+    ['AEMBIT_RUNTIME_DIR', now.runtimeDir, next.runtimeDir],
+    ['AEMBIT_STATE_DIR', now.stateDir, next.stateDir],
+  ]
+  return rows.filter(([, before, after]) => before !== after).map(([key]) => key)
+}

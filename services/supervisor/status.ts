@@ -1,0 +1,111 @@
+import type { GatewayConfig } from '../../shared/config/gateway.ts'
+import { version } from '../../shared/version.ts'
+import type { Child, ChildState } from './child.ts'
+import type { Fleet } from './fleet.ts'
+
+export interface ProcessStatus {
+  readonly name: string
+  readonly role: string
+  readonly pid: number | null
+  readonly state: ChildState | 'restarting' | 'crash loop'
+  readonly uptimeSecs: number
+  readonly restarts: number
+  readonly lagMs: number
+  readonly rssBytes: number
+  readonly lastError: { readonly at: string; readonly text: string } | null
+  readonly checks: Readonly<Record<string, string>>
+  readonly stats: Readonly<Record<string, string | number>>
+}
+
+export interface ReloadStatus {
+  readonly at: string
+  /** Empty: it was accepted. */
+  readonly problems: readonly string[]
+}
+
+/** What `status` answers; the CLI and monitoring read it. */
+export interface GatewayStatus {
+  readonly ready: boolean
+  readonly reasons: readonly string[]
+  readonly version: string
+  readonly pid: number
+  readonly url: string
+  readonly uptimeSecs: number
+  readonly configDigest: string
+  readonly snapshot: {
+    readonly version: number
+    readonly confirmedAt: string
+    readonly ageSecs: number
+  } | null
+  readonly lastReload: ReloadStatus | null
+  readonly processes: readonly ProcessStatus[]
+}
+
+export interface StatusSources {
+  readonly fleet: Fleet
+  readonly config: GatewayConfig
+  readonly startedAt: number
+  readonly now: number
+  readonly lastReload: ReloadStatus | null
+}
+
+export function describe({ fleet, config, startedAt, now, lastReload }: StatusSources): GatewayStatus {
+  const reasons = fleet.readiness()
+  const { snapshot } = fleet
+  return {
+    ready: reasons.length === 0,
+    reasons,
+    version,
+    pid: process.pid,
+    url: config.gatewayUrl,
+    uptimeSecs: seconds(now - startedAt),
+    configDigest: config.digest,
+    snapshot: snapshot
+      ? {
+          version: snapshot.ref.version,
+          confirmedAt: new Date(snapshot.confirmedAt).toISOString(),
+          ageSecs: seconds(now - snapshot.confirmedAt),
+        }
+      : null,
+    lastReload,
+    processes: fleet.slots.flatMap((slot) => {
+      const about = {
+        name: slot.name,
+        role: slot.role,
+        restarts: slot.restarts,
+        lastError: slot.lastError
+          ? { at: new Date(slot.lastError.at).toISOString(), text: slot.lastError.text }
+          : null,
+      }
+      const rows = slot.children.map((child) => ({ ...about, ...describeChild(child, now) }))
+      if (slot.current && !slot.crashLooping) return rows
+      const absent = {
+        ...nobody,
+        state: slot.crashLooping ? ('crash loop' as const) : ('restarting' as const),
+      }
+      const [first = { ...about, ...absent }, ...others] = rows
+      return [{ ...first, state: absent.state }, ...others]
+    }),
+  }
+}
+
+const nobody = { pid: null, uptimeSecs: 0, lagMs: 0, rssBytes: 0, checks: {}, stats: {} }
+
+function describeChild(child: Child<'front'> | Child<'proxy'> | Child<'sync'>, now: number) {
+  return {
+    pid: child.pid ?? null,
+    state: child.state,
+    uptimeSecs: seconds(now - child.startedAt),
+    lagMs: Math.round(child.lagMs * 10) / 10,
+    rssBytes: child.rssBytes,
+    checks: Object.fromEntries(
+      [...child.checks].map(([name, { status, fault }]) => [
+        name,
+        fault ? `${status}: ${fault.detail ?? fault.text}` : status,
+      ]),
+    ),
+    stats: { ...child.stats },
+  }
+}
+
+const seconds = (ms: number): number => Math.max(0, Math.floor(ms / 1000))

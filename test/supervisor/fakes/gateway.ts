@@ -1,0 +1,17 @@
+import { fileURLToPath } from 'node:url'
+import { runGateway } from '../../../services/supervisor/run.ts'
+import { defaultLimits } from '../../../services/supervisor/slot.ts'
+
+/** The real supervisor and front, with proxies and sync of few words, and with limits of FAKE_LIMITS. */
+const script = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
+process.exit(
+  await runGateway({
+    env: process.env,
+    scripts: {
+      front: process.env.FAKE_FRONT ? script('slow-front.ts') : script('../../../services/front/main.ts'),
+      proxy: script('proxy.ts'),
+      sync: script('sync.ts'),
+    },
+    limits: { ...defaultLimits, ...JSON.parse(process.env.FAKE_LIMITS ?? '{}') },
+  }),
+)

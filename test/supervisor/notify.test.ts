@@ -1,0 +1,62 @@
+import t from 'tap'
+import { Notifier } from '../../services/supervisor/notify.ts'
+import { createLogger } from '../../shared/log.ts'
+
+const log = createLogger('test', 'off')
+
+function notifier(env: Record<string, string>, fail = false): { notifier: Notifier; calls: string[][] } {
+  const calls: string[][] = []
+  return {
+    calls,
+    notifier: new Notifier({
+      env,
+      log,
+      pid: 42,
+      monotonicUsec: () => 123n,
+      exec: async (file, args) => {
+        calls.push([file, ...args])
+        if (fail) throw new Error('no such program')
+      },
+    }),
+  }
+}
+
+t.test('without NOTIFY_SOCKET nothing is run', async (t) => {
+  const { notifier: quiet, calls } = notifier({ WATCHDOG_USEC: '2000000' })
+  await quiet.ready('x')
+  await quiet.stopping('x')
+  t.same(calls, [])
+  t.equal(quiet.watchdogMs, undefined)
+})
+
+t.test('what systemd is told, in order', async (t) => {
+  const { notifier: told, calls } = notifier({
+    NOTIFY_SOCKET: '/run/n',
+    WATCHDOG_USEC: '2000000',
+    WATCHDOG_PID: '42',
+  })
+  t.equal(told.watchdogMs, 1000)
+  void told.ready('serving\nall')
+  void told.reloading()
+  void told.watchdog()
+  void told.status('x'.repeat(200))
+  await told.stopping('asked by SIGTERM')
+  t.same(calls, [
+    ['systemd-notify', 'READY=1', 'STATUS=serving all'],
+    ['systemd-notify', 'RELOADING=1', 'MONOTONIC_USEC=123'],
+    ['systemd-notify', 'WATCHDOG=1'],
+    ['systemd-notify', `STATUS=${'x'.repeat(80)}`],
+    ['systemd-notify', 'STOPPING=1', 'STATUS=asked by SIGTERM'],
+  ])
+})
+
+t.test("another process's watchdog is not ours, and a failing program stops nothing", async (t) => {
+  const { notifier: told, calls } = notifier(
+    { NOTIFY_SOCKET: '/run/n', WATCHDOG_USEC: '2000000', WATCHDOG_PID: '41' },
+    true,
+  )
+  t.equal(told.watchdogMs, undefined)
+  await told.ready('a')
+  await told.status('b')
+  t.equal(calls.length, 2)
+})
