@@ -100,7 +100,8 @@ export function createMcpCore(deps: CoreDeps): McpCore {
   return {
     async handle(call) {
       const { message } = call
-      if (isRequest(message)) return run({ ...call, message })
+      // The same object, not a copy: the edge's calls have getters and count what is recorded on them.
+      if (isRequest(message)) return run(call as McpCall & { message: JsonRpcRequest })
       if (isResponse(message)) flights.resolve(call, message)
       else if (isNotification(message) && message.method === 'notifications/cancelled') {
         flights.cancel(call, message.params?.requestId)
