@@ -1,0 +1,75 @@
+import type { FastifyInstance } from 'fastify'
+import type { Clock } from '../../shared/clock.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { CredentialAnswer, CredentialRequest } from '../../shared/wire/credential.ts'
+import { registerConnections } from './credentials/connect-routes.ts'
+import { createConnectStates } from './credentials/connect-states.ts'
+import { createConnections } from './credentials/connections.ts'
+import { createCredentialIssuer, type People } from './credentials/issue.ts'
+import { createNetworks } from './credentials/networks.ts'
+import { createOAuthClients } from './credentials/oauth-clients.ts'
+import { createProvider } from './credentials/providers/index.ts'
+import type { Sealer } from './credentials/sealer.ts'
+import { createTickets } from './credentials/tickets.ts'
+import { createUserTokens } from './credentials/user-tokens.ts'
+import { createVault } from './credentials/vault.ts'
+import type { CredentialChanges } from './fleet/credential-changes.ts'
+import type { SnapshotSource } from './fleet/snapshots.ts'
+import type { BrowserSessions } from './identity/browser-session.ts'
+import type { BrowserBinding } from './identity/csrf.ts'
+import type { DatabaseSync } from './store/database.ts'
+
+export interface CredentialPlaneDeps {
+  readonly db: DatabaseSync
+  readonly sealer: Sealer
+  readonly clock: Clock
+  readonly log: Logger
+  readonly snapshots: SnapshotSource
+  readonly changes: CredentialChanges
+  readonly people: People
+  readonly sessions: BrowserSessions
+  readonly browser: BrowserBinding
+  /** 0 ≤ random() < 1; spreads refreshes. */
+  readonly random?: () => number
+}
+
+export interface CredentialPlane {
+  /** POST /gateway/v1/credentials. */
+  issue(request: CredentialRequest): Promise<CredentialAnswer>
+  /** The pages on which people connect their accounts. */
+  register(app: FastifyInstance): void
+  /** Deletes what has expired. */
+  sweep(): void
+  close(): Promise<void>
+}
+
+/** What agents get in with at servers, and the pages where people give it. Follows the configuration by itself. */
+export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlane {
+  const { db, sealer, clock, log, snapshots, changes, people, sessions, browser, random = Math.random } = deps
+  /** Browsers know us by the authorization server's origin: in single-name mode also the gateway's. */
+  const origin = (): string => new URL(snapshots.current().config.authorizationServer.issuer).origin
+  const clientName = (): string => `MCP Identity Gateway (${snapshots.current().config.tenant.name})`
+
+  const vault = createVault(db, sealer, clock)
+  const tickets = createTickets(db, sealer, clock)
+  const states = createConnectStates(db, sealer, clock)
+  const clients = createOAuthClients(db, sealer, clock, clientName)
+  const networks = createNetworks()
+  const tokens = createUserTokens({ vault, clients, networks, changes, clock, random, log })
+  const connections = createConnections({ vault, states, clients, networks, changes, origin, clock, log })
+  return {
+    issue: createCredentialIssuer({
+      snapshots,
+      people,
+      provider: (config) => createProvider(config, { tokens, tickets, origin }),
+      log,
+    }),
+    register: (app) =>
+      registerConnections(app, { sessions, browser, people, snapshots, connections, tickets, log }),
+    sweep: () => {
+      tickets.sweep()
+      states.sweep()
+    },
+    close: () => networks.close(),
+  }
+}

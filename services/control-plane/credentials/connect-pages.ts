@@ -1,0 +1,155 @@
+import { type Html, html } from '../pages/html.ts'
+import type { Page } from '../pages/layout.ts'
+import { messagePage } from '../pages/message.ts'
+
+export interface ConfirmView {
+  readonly serverName: string
+  readonly serverHost: string
+  readonly authorizationHost: string
+  readonly person: string
+  readonly scopes: readonly string[]
+  readonly action: string
+  readonly csrf: string
+  /** The link's ticket; empty where the person came from the list. */
+  readonly ticket: string
+}
+
+/** What connecting means, before the browser leaves for a server that somebody else runs. */
+export function confirmPage(view: ConfirmView): Page {
+  return {
+    title: `Connect ${view.serverName}`,
+    body: html`<h1>Connect ${view.serverName}?</h1>
+<p class="lead">Your agents can then use <strong>${view.serverName}</strong> as you.</p>
+<dl class="facts"><dt>For</dt><dd><strong>${view.person}</strong></dd>
+<dt>Server</dt><dd>${view.serverHost}</dd>
+<dt>You sign in at</dt><dd><strong>${view.authorizationHost}</strong></dd></dl>
+<h2>It will be asked for</h2>
+${
+  view.scopes.length > 0
+    ? html`<ul class="list">${view.scopes.map((scope) => html`<li><code>${scope}</code></li>`)}</ul>`
+    : html`<p>What that server gives by default.</p>`
+}
+<form method="post" action="${view.action}"><input type="hidden" name="csrf" value="${view.csrf}">
+<input type="hidden" name="ticket" value="${view.ticket}">
+<div class="row"><a class="button" href="/connections">Not now</a>
+<button class="button primary" type="submit">Continue to ${view.authorizationHost}</button></div></form>
+<p class="hint">Continue only if you asked for this. The agent never sees the credential; you can disconnect at any time.</p>`,
+  }
+}
+
+export interface ConnectionView {
+  readonly serverId: string
+  readonly serverName: string
+  readonly providerId: string
+  readonly state: 'connected' | 'broken' | 'none'
+  readonly account: string | null
+  readonly scopes: string
+  /** Milliseconds since the epoch. */
+  readonly expiresAt: number | null
+  readonly lastUsedAt: number | null
+  readonly lastError: string | null
+  /** False where policy no longer lets the person reach the server: only disconnecting is left. */
+  readonly reachable: boolean
+}
+
+const stateText = { connected: 'Connected', broken: 'Needs to be connected again', none: 'Not connected' }
+
+export function connectionsPage(
+  person: string,
+  connections: readonly ConnectionView[],
+  csrf: (serverId: string) => string,
+  notice: string | null,
+): Page {
+  return {
+    title: 'My connections',
+    body: html`<h1>My connections</h1>
+<p class="lead">Accounts that your agents use through this gateway, for <strong>${person}</strong>.</p>
+${notice && html`<p class="notice" role="status">${notice}</p>`}
+${
+  connections.length > 0
+    ? html`<ul class="list">${connections.map((each) => connectionItem(each, csrf(each.serverId)))}</ul>`
+    : html`<p>No server within your reach needs an account of yours.</p>`
+}
+<p class="hint"><a href="/sign-out">Sign out of this browser</a></p>`,
+  }
+}
+
+function connectionItem(view: ConnectionView, csrf: string): Html {
+  const facts = [
+    view.account !== null && `account ${view.account}`,
+    view.scopes !== '' && `scopes ${view.scopes}`,
+    view.state === 'connected' && view.expiresAt !== null && `token valid until ${time(view.expiresAt)}`,
+    view.lastUsedAt !== null && `last used ${time(view.lastUsedAt)}`,
+    view.lastError !== null && `last problem: ${view.lastError}`,
+    !view.reachable && 'policy no longer lets you use this server',
+  ].filter((fact): fact is string => typeof fact === 'string')
+  const base = `/connections/${encodeURIComponent(view.serverId)}`
+  return html`<li><strong>${view.serverName}</strong> · ${stateText[view.state]}
+${facts.map((fact) => html`<small>${fact}</small>`)}
+<div class="row">${
+    view.reachable &&
+    html`<a class="button" href="${base}/connect">${view.state === 'none' ? 'Connect' : 'Connect again'}</a>`
+  }${
+    view.state !== 'none' &&
+    html`<form method="post" action="${base}/disconnect"><input type="hidden" name="csrf" value="${csrf}">
+<input type="hidden" name="provider" value="${view.providerId}">
+<button class="button quiet" type="submit">Disconnect</button></form>`
+  }</div></li>`
+}
+
+export function connectedPage(serverName: string): Page {
+  return messagePage({
+    title: 'Connected',
+    text: `Your ${serverName} account is connected.`,
+    advice: 'Go back to your agent and try again. You can close this page.',
+    form: html`<p class="hint"><a href="/connections">My connections</a></p>`,
+  })
+}
+
+export function wrongPersonPage(person: string): Page {
+  return messagePage({
+    title: 'This link is for someone else',
+    text: `You are signed in here as ${person}, but this link was made for another person's agent. Nothing was connected.`,
+    advice:
+      'If the agent is yours, sign out and sign in as the person the agent signed in as. If somebody sent you this link, close the page.',
+    form: html`<p class="hint"><a href="/sign-out">Sign out of this browser</a></p>`,
+  })
+}
+
+export function linkExpiredPage(): Page {
+  return messagePage({
+    title: 'This link has expired',
+    text: 'Links to connect an account work once and for ten minutes.',
+    advice:
+      'Try again in your agent: it gives you a fresh one. Or connect the server from the list of your connections.',
+    form: html`<p class="hint"><a href="/connections">My connections</a></p>`,
+  })
+}
+
+export function notReachablePage(reference: string): Page {
+  return messagePage({
+    title: 'Not allowed by policy',
+    text: 'No access policy lets you use this server with an account of your own.',
+    advice: 'An administrator can change that.',
+    reference,
+  })
+}
+
+export function failedPage(serverName: string, reference: string, declined = false): Page {
+  return messagePage({
+    title: declined ? 'Not connected' : `${serverName} could not be connected`,
+    text: declined
+      ? `You or ${serverName} declined the connection. Nothing was stored.`
+      : `${serverName} or its sign-in did not answer in a way that this gateway accepts. Nothing was stored.`,
+    advice: declined
+      ? 'Start again from your agent or from the list of your connections.'
+      : 'Try again in a minute. If it stays so, tell an administrator the reference.',
+    reference,
+    form: html`<p class="hint"><a href="/connections">My connections</a></p>`,
+  })
+}
+
+/** `2026-11-23 10:00 UTC`. */
+function time(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`
+}

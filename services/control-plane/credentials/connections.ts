@@ -1,0 +1,196 @@
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../../../shared/clock.ts'
+import { Fault } from '../../../shared/faults.ts'
+import type { Logger } from '../../../shared/log.ts'
+import type { ServerWorkloadConfig, UserTokenConfig } from '../config/schema.ts'
+import type { CredentialChanges } from '../fleet/credential-changes.ts'
+import type { User } from '../identity/types.ts'
+import type { ConnectStates } from './connect-states.ts'
+import { type Discovered, discover } from './discovery.ts'
+import type { Networks } from './networks.ts'
+import { exchangeCode, revoke, startAuthorization } from './oauth.ts'
+import type { OAuthClients } from './oauth-clients.ts'
+import type { Outbound } from './outbound.ts'
+import type { CredentialKey, StoredCredential, Vault } from './vault.ts'
+
+export interface Target {
+  readonly server: ServerWorkloadConfig
+  readonly provider: UserTokenConfig
+}
+
+export interface Connections {
+  /** What connecting will ask for. Throws a Fault where discovery fails. */
+  preview(target: Target): Promise<Discovered>
+  /** Where to send the browser. Throws a Fault. */
+  begin(user: User, target: Target, browser: string): Promise<URL>
+  /**
+   * What came back. Throws `Misdirected` where the browser or the person is not the one that left, and then nothing
+   * was exchanged; GrantEnded for the server's no; Fault otherwise.
+   */
+  finish(ask: FinishAsk): Promise<{ serverId: string }>
+  /** Forgets the tokens, at once and whatever happens, then asks the upstream to. Answers whether that worked too. */
+  disconnect(key: CredentialKey, target: Target | undefined): Promise<'revoked' | 'forgotten'>
+  list(user: User): StoredCredential[]
+}
+
+export interface FinishAsk {
+  readonly user: User | null
+  readonly browser: string | undefined
+  readonly providerId: string
+  readonly query: URLSearchParams
+  readonly target: (serverId: string, providerId: string) => Target | undefined
+}
+
+/** An answer that is not for this browser or person, or was given before. */
+export class Misdirected extends Error {
+  readonly reason: 'unknown' | 'browser' | 'user'
+
+  constructor(reason: Misdirected['reason']) {
+    super(`authorization answer refused: ${reason}`)
+    this.name = 'Misdirected'
+    this.reason = reason
+  }
+}
+
+export interface ConnectionsDeps {
+  readonly vault: Vault
+  readonly states: ConnectStates
+  readonly clients: OAuthClients
+  readonly networks: Networks
+  readonly changes: CredentialChanges
+  /** Origin that the browser knows us by. */
+  readonly origin: () => string
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+const rediscoverMs = 60_000
+
+/** People's connections to servers: made with their consent in a browser, undone by them. */
+export function createConnections(deps: ConnectionsDeps): Connections {
+  const { vault, states, clients, networks, changes, origin, clock, log } = deps
+  const discoveries = new LRUCache<string, { at: number; found: Promise<Discovered> }>({ max: 200 })
+
+  const preview = ({ server, provider }: Target): Promise<Discovered> => {
+    const ask = {
+      serverUrl: provider.mcpServerUrl ?? server.url,
+      scopes: provider.scopes,
+      resource: provider.resource,
+    }
+    const key = JSON.stringify([ask, server.allowedNetworks, provider.allowedNetworks])
+    const known = discoveries.get(key)
+    if (known && clock.now() - known.at < rediscoverMs) return known.found
+    const entry = { at: clock.now(), found: discover(networks.of(provider, server), ask) }
+    discoveries.set(key, entry)
+    entry.found.catch(() => {
+      if (discoveries.get(key) === entry) discoveries.delete(key)
+    })
+    return entry.found
+  }
+
+  const outboundFor = (url: string, { server, provider }: Target): Outbound => {
+    const { server: near, elsewhere } = networks.of(provider, server)
+    return new URL(url).origin === new URL(provider.mcpServerUrl ?? server.url).origin ? near : elsewhere
+  }
+  const about = ({ subject, serverId, providerId }: CredentialKey) => ({ subject, serverId, providerId })
+
+  return {
+    preview,
+    begin: async (user, target, browser) => {
+      const { server, provider } = target
+      const found = await preview(target)
+      const redirectUri = callbackUrl(origin(), provider.id)
+      const outbound = outboundFor(found.server.token_endpoint, target)
+      const registrar = outboundFor(found.server.registration_endpoint ?? found.server.token_endpoint, target)
+      const client = await clients.obtain(provider, found.server, redirectUri, registrar)
+      const { url, state, verifier } = await startAuthorization(found, client, redirectUri, outbound)
+      states.put(state, {
+        issuer: user.issuer,
+        subject: user.subject,
+        serverId: server.id,
+        providerId: provider.id,
+        browser,
+        verifier,
+        clientId: client.clientId,
+        resource: found.resource,
+        scope: found.scope ?? null,
+        redirectUri,
+        server: found.server,
+      })
+      return url
+    },
+
+    finish: async ({ user, browser, providerId, query, target: targetOf }) => {
+      const state = states.take(query.get('state'))
+      if (!state || state.providerId !== providerId) throw new Misdirected('unknown')
+      if (browser !== state.browser) throw new Misdirected('browser')
+      if (user?.subject !== state.subject || user.issuer !== state.issuer) throw new Misdirected('user')
+      const target = targetOf(state.serverId, providerId)
+      if (!target)
+        throw new Fault('policy.denied', { detail: 'the server left this person’s reach meanwhile' })
+      const client = clients.known(target.provider, state.server, state.clientId)
+      if (!client) throw new Fault('upstream.rejected', { detail: 'the client registration is gone' })
+
+      const callback = new URL(state.redirectUri)
+      callback.search = query.toString()
+      const tokens = await exchangeCode(
+        state.server,
+        client,
+        callback,
+        { state: query.get('state') ?? '', verifier: state.verifier, resource: state.resource },
+        outboundFor(state.server.token_endpoint, target),
+      )
+      vault.connect(
+        state,
+        {
+          tokens: {
+            accessToken: tokens.accessToken,
+            refreshToken: tokens.refreshToken,
+            clientId: client.clientId,
+            resource: state.resource,
+            server: state.server,
+          },
+          scopes: tokens.scope ?? state.scope ?? '',
+          expiresAt: tokens.expiresIn === null ? null : clock.now() + tokens.expiresIn * 1000,
+        },
+        tokens.account,
+      )
+      log.info(about(state), 'account connected')
+      changes.publish({ issuer: state.issuer, subject: state.subject, serverId: state.serverId })
+      return { serverId: state.serverId }
+    },
+
+    disconnect: async (key, target) => {
+      if (!vault.find(key)) return 'forgotten'
+      const tokens = vault.open(key)
+      vault.remove(key)
+      changes.publish({ issuer: key.issuer, subject: key.subject, serverId: key.serverId })
+      log.info(about(key), 'account disconnected')
+      const client = target && clients.known(target.provider, tokens.server, tokens.clientId)
+      if (!target || !client || tokens.server.revocation_endpoint === undefined) return 'forgotten'
+      const outbound = outboundFor(tokens.server.revocation_endpoint, target)
+      const given = [
+        ...(tokens.refreshToken === null ? [] : [[tokens.refreshToken, 'refresh_token'] as const]),
+        [tokens.accessToken, 'access_token'] as const,
+      ]
+      const results = await Promise.allSettled(
+        given.map(([token, hint]) => revoke(tokens.server, client, token, hint, outbound)),
+      )
+      // Revoking a refresh token ends its access tokens at most servers (RFC 7009 §2.1): that one counts.
+      const [first] = results
+      if (first?.status === 'fulfilled' && first.value) return 'revoked'
+      const reason: unknown = first?.status === 'rejected' ? first.reason : undefined
+      log.warn(
+        { ...about(key), reason: reason instanceof Error ? reason.message : 'none' },
+        'not revoked upstream',
+      )
+      return 'forgotten'
+    },
+
+    list: (user) => vault.list(user.issuer, user.subject),
+  }
+}
+
+export function callbackUrl(origin: string, providerId: string): string {
+  return `${origin}/mcp-auth/userauth/${encodeURIComponent(providerId)}/callback`
+}

@@ -1,0 +1,190 @@
+import * as openid from 'openid-client'
+import { Fault } from '../../../shared/faults.ts'
+import type { AuthorizationServer, Discovered } from './discovery.ts'
+import type { OAuthClient } from './oauth-clients.ts'
+import type { Outbound } from './outbound.ts'
+
+export interface Tokens {
+  readonly accessToken: string
+  readonly refreshToken: string | null
+  /** Seconds from now; null where the server did not say. */
+  readonly expiresIn: number | null
+  /** As granted; null: as asked for. */
+  readonly scope: string | null
+  readonly account: string | null
+}
+
+/** The grant, the client or the person's consent is gone: no later try of the same can succeed. */
+export class GrantEnded extends Error {
+  /** OAuth error code, safe to show. */
+  readonly code: string
+
+  constructor(code: string) {
+    super(`the authorization server answered ${code}`)
+    this.name = 'GrantEnded'
+    this.code = code
+  }
+}
+
+const timeoutSecs = 15
+
+/** The requests of one client at one authorization server, all of them through `outbound`. */
+function configuration(
+  server: AuthorizationServer,
+  client: OAuthClient,
+  outbound: Outbound,
+): openid.Configuration {
+  const auth =
+    client.authMethod === 'none'
+      ? openid.None()
+      : client.authMethod === 'client_secret_post'
+        ? openid.ClientSecretPost(client.clientSecret ?? '')
+        : openid.ClientSecretBasic(client.clientSecret ?? '')
+  const config = new openid.Configuration(server, client.clientId, {}, auth)
+  config[openid.customFetch] = (url, options) =>
+    outbound.fetch(url, options as unknown as Record<string, unknown>)
+  config.timeout = timeoutSecs
+  // `outbound` decides which plain http there may be; the library would refuse all of it.
+  openid.allowInsecureRequests(config)
+  return config
+}
+
+export interface AuthorizationStart {
+  readonly url: URL
+  readonly state: string
+  readonly verifier: string
+}
+
+/** Where to send the browser: code flow, PKCE S256, `resource` (RFC 8707). */
+export async function startAuthorization(
+  found: Discovered,
+  client: OAuthClient,
+  redirectUri: string,
+  outbound: Outbound,
+): Promise<AuthorizationStart> {
+  const state = openid.randomState()
+  const verifier = openid.randomPKCECodeVerifier()
+  const url = openid.buildAuthorizationUrl(configuration(found.server, client, outbound), {
+    redirect_uri: redirectUri,
+    response_type: 'code',
+    state,
+    code_challenge: await openid.calculatePKCECodeChallenge(verifier),
+    code_challenge_method: 'S256',
+    resource: found.resource,
+    ...(found.scope === undefined ? {} : { scope: found.scope }),
+    // OpenID Connect Core §11: a refresh token for offline use takes a consent that is shown.
+    ...(found.scope?.split(' ').includes('offline_access') ? { prompt: 'consent' } : {}),
+  })
+  return { url, state, verifier }
+}
+
+/**
+ * Exchanges the code. `callback` is our redirect URI with the query it was called with; state and `iss` (RFC 9207) are
+ * checked before anything else of it is looked at. Throws GrantEnded for a refusal, Fault otherwise.
+ */
+export function exchangeCode(
+  server: AuthorizationServer,
+  client: OAuthClient,
+  callback: URL,
+  check: { state: string; verifier: string; resource: string },
+  outbound: Outbound,
+): Promise<Tokens> {
+  return guarded(async () => {
+    const answer = await openid.authorizationCodeGrant(
+      configuration(server, client, outbound),
+      callback,
+      { expectedState: check.state, pkceCodeVerifier: check.verifier },
+      { resource: check.resource },
+    )
+    return asTokens(answer, account(answer))
+  })
+}
+
+/** Throws GrantEnded where the refresh token is no longer good, Fault where a later try may succeed. */
+export function refresh(
+  server: AuthorizationServer,
+  client: OAuthClient,
+  refreshToken: string,
+  resource: string,
+  outbound: Outbound,
+): Promise<Tokens> {
+  return guarded(async () => {
+    const config = configuration(server, client, outbound)
+    return asTokens(await openid.refreshTokenGrant(config, refreshToken, { resource }), null)
+  })
+}
+
+/** RFC 7009. False where the server has no revocation endpoint. Throws a Fault where it can not be reached. */
+export async function revoke(
+  server: AuthorizationServer,
+  client: OAuthClient,
+  token: string,
+  hint: 'refresh_token' | 'access_token',
+  outbound: Outbound,
+): Promise<boolean> {
+  if (server.revocation_endpoint === undefined) return false
+  await guarded(() =>
+    openid.tokenRevocation(configuration(server, client, outbound), token, { token_type_hint: hint }),
+  )
+  return true
+}
+
+type TokenAnswer = openid.TokenEndpointResponse & openid.TokenEndpointResponseHelpers
+
+function asTokens(answer: TokenAnswer, who: string | null): Tokens {
+  const { access_token: accessToken, refresh_token: refreshToken, token_type: type } = answer
+  if (type.toLowerCase() !== 'bearer') throw garbage('a token that is no bearer token')
+  // It goes into a header: visible ASCII alone.
+  if (!/^[\x21-\x7e]{1,16384}$/.test(accessToken)) throw garbage('an access token that fits no header')
+  const expiresIn = answer.expires_in
+  return {
+    accessToken,
+    refreshToken: refreshToken ?? null,
+    expiresIn: expiresIn === undefined || !Number.isFinite(expiresIn) ? null : Math.max(0, expiresIn),
+    scope: answer.scope ?? null,
+    account: who,
+  }
+}
+
+/** For the person's eyes alone: which of their accounts it is. Decides nothing. */
+function account(answer: TokenAnswer): string | null {
+  const claims = answer.claims()
+  const name = claims?.email ?? claims?.preferred_username ?? claims?.name
+  return typeof name === 'string' ? name.slice(0, 200) : null
+}
+
+/** OAuth errors after which asking again is useless (RFC 6749 §5.2, §4.1.2.1). */
+const final = new Set(['invalid_grant', 'invalid_client', 'unauthorized_client', 'access_denied'])
+
+async function guarded<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw translate(error)
+  }
+}
+
+/** The library's errors may hold bodies with tokens in them: only codes and statuses are taken over. */
+function translate(error: unknown): Fault | GrantEnded {
+  if (error instanceof openid.AuthorizationResponseError) return new GrantEnded(safeCode(error.error))
+  if (error instanceof openid.ResponseBodyError) {
+    const code = safeCode(error.error)
+    if (final.has(code)) return new GrantEnded(code)
+    return new Fault('upstream.rejected', { detail: `the token endpoint answered ${error.status} ${code}` })
+  }
+  if (error instanceof openid.WWWAuthenticateChallengeError) return new GrantEnded('invalid_client')
+  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth += 1) {
+    if (at instanceof Fault) return at
+    if (at.name === 'TimeoutError') return new Fault('upstream.timeout', { detail: 'the token endpoint' })
+  }
+  const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown'
+  return new Fault('upstream.garbage', { detail: `the authorization server's answer was refused (${code})` })
+}
+
+export function safeCode(code: unknown): string {
+  return typeof code === 'string' && /^[a-z_]{1,40}$/.test(code) ? code : 'error'
+}
+
+function garbage(detail: string): Fault {
+  return new Fault('upstream.garbage', { detail: `the authorization server answered ${detail}` })
+}

@@ -1,0 +1,182 @@
+import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../../../shared/clock.ts'
+import { Fault } from '../../../shared/faults.ts'
+import type { Logger } from '../../../shared/log.ts'
+import { backoffMs } from '../../../shared/retry.ts'
+import type { ServerWorkloadConfig, UserTokenConfig } from '../config/schema.ts'
+import type { CredentialChanges } from '../fleet/credential-changes.ts'
+import type { Networks } from './networks.ts'
+import { GrantEnded, refresh, type Tokens } from './oauth.ts'
+import type { OAuthClients } from './oauth-clients.ts'
+import type { CredentialKey, StoredCredential, TokenSet, Vault } from './vault.ts'
+
+export interface UserToken {
+  readonly accessToken: string
+  readonly expiresAt: number | null
+}
+
+export interface UserTokenAsk {
+  readonly key: CredentialKey
+  readonly provider: UserTokenConfig
+  readonly server: ServerWorkloadConfig
+  /** SHA-256 (base64url) of the header value, or of the token in it, that the server refused. */
+  readonly rejected?: string | undefined
+}
+
+export interface UserTokens {
+  /**
+   * A token that is good now. `missing`: never connected; `broken`: must be connected again. Throws
+   * `credential.unavailable` where a refresh failed that may succeed later and the token at hand is over.
+   */
+  get(ask: UserTokenAsk): Promise<UserToken | 'missing' | 'broken'>
+}
+
+export interface UserTokensDeps {
+  readonly vault: Vault
+  readonly clients: OAuthClients
+  readonly networks: Networks
+  readonly changes: CredentialChanges
+  readonly clock: Clock
+  /** 0 ≤ random() < 1. */
+  readonly random: () => number
+  readonly log: Logger
+}
+
+/** A token is renewed in the last minute of its life, or the last fifth of a short one. */
+const aheadMs = 60_000
+const aheadShare = 0.2
+/** A token with less left than this is not handed out: it would expire on its way. */
+const marginMs = 2_000
+/** A token that is refused this soon after a refresh that a refusal caused: another refresh would not help. */
+const refusedAgainMs = 30_000
+const backoff = { baseMs: 1_000, capMs: 60_000, floorMs: 250 }
+
+export function createUserTokens(deps: UserTokensDeps): UserTokens {
+  const { vault, clients, networks, changes, clock, random, log } = deps
+  const running = new Map<string, Promise<StoredCredential | undefined>>()
+  const failures = new LRUCache<string, { count: number; notBefore: number }>({ max: 10_000 })
+  const refusals = new LRUCache<string, number>({ max: 10_000 })
+
+  const about = (stored: CredentialKey) => ({
+    subject: stored.subject,
+    serverId: stored.serverId,
+    providerId: stored.providerId,
+  })
+  const breakOff = (stored: StoredCredential, reason: string): void => {
+    if (!vault.markBroken(stored, reason)) return
+    log.warn({ ...about(stored), reason }, 'connection needs its owner')
+    changes.publish(stored)
+  }
+
+  /** One refresh. What it answers is the row as it is afterwards: another's change may have come first. */
+  const renew = async (stored: StoredCredential, tokens: TokenSet, ask: UserTokenAsk) => {
+    const id = keyOf(stored)
+    const client = clients.known(ask.provider, tokens.server, tokens.clientId)
+    if (tokens.refreshToken === null || client === undefined) {
+      breakOff(stored, tokens.refreshToken === null ? 'no_refresh_token' : 'client_changed')
+      return vault.find(stored)
+    }
+    let fresh: Tokens
+    try {
+      const { elsewhere } = networks.of(ask.provider, ask.server)
+      const outbound = sameOrigin(tokens.server.token_endpoint, ask)
+        ? networks.of(ask.provider, ask.server).server
+        : elsewhere
+      fresh = await refresh(tokens.server, client, tokens.refreshToken, tokens.resource, outbound)
+    } catch (error) {
+      // A client of the configuration can be corrected there, and then the refresh token is good again.
+      if (error instanceof GrantEnded && (error.code === 'invalid_grant' || client.dynamic)) {
+        if (error.code !== 'invalid_grant') clients.forget(ask.provider, tokens.server)
+        breakOff(stored, error.code)
+        return vault.find(stored)
+      }
+      const count = (failures.get(id)?.count ?? 0) + 1
+      failures.set(id, { count, notBefore: clock.now() + backoffMs(count, { ...backoff, random }) })
+      const fault = error instanceof GrantEnded ? undefined : Fault.from(error)
+      const reason = fault?.code ?? (error instanceof GrantEnded ? error.code : 'error')
+      vault.noteError(stored, `refresh failed: ${reason}`)
+      log.warn({ ...about(stored), reason, detail: fault?.detail, count }, 'refresh failed')
+      return vault.find(stored)
+    }
+    failures.delete(id)
+    const swapped = vault.swap(stored, {
+      // RFC 6749 §6: no new refresh token means that the old one stays.
+      tokens: {
+        ...tokens,
+        accessToken: fresh.accessToken,
+        refreshToken: fresh.refreshToken ?? tokens.refreshToken,
+      },
+      scopes: fresh.scope ?? stored.scopes,
+      expiresAt: fresh.expiresIn === null ? null : clock.now() + fresh.expiresIn * 1000,
+    })
+    log.info({ ...about(stored), swapped }, 'token refreshed')
+    return vault.find(stored)
+  }
+
+  /** At most one at a time for one person and server, however many ask. */
+  const renewOnce = (stored: StoredCredential, tokens: TokenSet, ask: UserTokenAsk) => {
+    const id = keyOf(stored)
+    const turn = running.get(id) ?? renew(stored, tokens, ask).finally(() => running.delete(id))
+    running.set(id, turn)
+    return turn
+  }
+
+  const get = async (ask: UserTokenAsk): Promise<UserToken | 'missing' | 'broken'> => {
+    let stored = vault.find(ask.key)
+    if (!stored) return 'missing'
+    if (stored.state === 'broken') return 'broken'
+    const id = keyOf(ask.key)
+    let tokens = vault.open(ask.key)
+    const rejected = ask.rejected !== undefined && fits(ask.rejected, tokens.accessToken)
+    const lastRefusal = refusals.get(id) ?? Number.NEGATIVE_INFINITY
+    if (rejected && !running.has(id) && clock.now() - lastRefusal < refusedAgainMs) {
+      breakOff(stored, 'refused_by_server')
+      return 'broken'
+    }
+    const due = stored.expiresAt !== null && stored.expiresAt - clock.now() < ahead(stored, random())
+    const renewable = tokens.refreshToken !== null || over(stored)
+    const waiting = clock.now() < (failures.get(id)?.notBefore ?? 0)
+    if (!waiting && (rejected || (due && renewable))) {
+      const before = stored.version
+      stored = await renewOnce(stored, tokens, ask)
+      if (!stored) return 'missing'
+      if (stored.state === 'broken') return 'broken'
+      if (rejected && stored.version !== before) refusals.set(id, clock.now())
+      tokens = vault.open(ask.key)
+    }
+    if (over(stored) || (ask.rejected !== undefined && fits(ask.rejected, tokens.accessToken))) {
+      throw new Fault('credential.unavailable', {
+        detail: `${ask.key.serverId}: ${stored.lastError ?? 'no fresh token'}`,
+      })
+    }
+    vault.used(stored)
+    return { accessToken: tokens.accessToken, expiresAt: stored.expiresAt }
+  }
+
+  const over = (stored: StoredCredential): boolean =>
+    stored.expiresAt !== null && stored.expiresAt - clock.now() < marginMs
+
+  return { get }
+}
+
+function keyOf(key: CredentialKey): string {
+  return JSON.stringify([key.issuer, key.subject, key.serverId, key.providerId])
+}
+
+/** With jitter: tokens that were issued together are not renewed together. */
+function ahead(stored: StoredCredential, random: number): number {
+  const life = (stored.expiresAt ?? 0) - stored.refreshedAt
+  return Math.max(marginMs, Math.min(aheadMs, life * aheadShare) * (1 - random * 0.25))
+}
+
+function sameOrigin(url: string, { server, provider }: UserTokenAsk): boolean {
+  return URL.canParse(url) && new URL(url).origin === new URL(provider.mcpServerUrl ?? server.url).origin
+}
+
+/** Whether a digest is of this token or of the header that carried it. */
+function fits(digest: string, token: string): boolean {
+  return [token, `Bearer ${token}`].some(
+    (value) => createHash('sha256').update(value).digest('base64url') === digest,
+  )
+}
