@@ -4,16 +4,17 @@ import { connect } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { Fault } from '../../shared/faults.ts'
 
-/**
- * Listens on a unix socket that only our own user may open. What a crashed predecessor left is removed; a live one
- * is not pushed aside. Throws `listen.failed`.
- */
-export async function listenPrivately(app: FastifyInstance, path: string): Promise<void> {
+/** Throws `listen.failed` where a live process has the socket: asked before a start touches anything. */
+export async function refuseTaken(path: string): Promise<void> {
   if (await answers(path)) {
     throw new Fault('listen.failed', {
       detail: `${path}: another control plane listens there; stop it, or set another AEMBIT_RUNTIME_DIR`,
     })
   }
+}
+
+/** Listens on a unix socket that only our own user may open; what a crashed predecessor left there is removed. */
+export async function listenPrivately(app: FastifyInstance, path: string): Promise<void> {
   await rm(path, { force: true })
   try {
     await app.listen({ path })

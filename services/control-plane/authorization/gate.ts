@@ -73,7 +73,7 @@ export function judge(policy: IssuancePolicy, issuer: string, request: GateReque
     decision,
     workload,
     reason: workload
-      ? decision.explanation
+      ? `${decision.reason === 'trust_provider_mismatch' ? `Policy "${decision.policyName}" is for others. ` : ''}${decision.explanation}`
       : 'No client workload of this gateway has the address that this agent sends you back to.',
     servers: policy.index.snapshot.servers.filter(
       (server) => decideServer(policy.index, principal, server.id).allow,

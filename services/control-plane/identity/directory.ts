@@ -35,12 +35,7 @@ export function createDirectory(db: DatabaseSync, passwords: Passwords): Directo
     email: string,
     user: DirectoryConfig['users'][number],
   ): Promise<string> => {
-    if (user.passwordHash !== undefined) {
-      if (isPasswordHash(user.passwordHash)) return user.passwordHash
-      throw new Fault('config.invalid', {
-        detail: `identityProviders: passwordHash of ${email} in ${idp} is no scrypt hash of the form $scrypt$ln=15,r=8,p=3$salt$hash`,
-      })
-    }
+    if (user.passwordHash !== undefined) return user.passwordHash
     const password = user.password?.reveal() ?? ''
     const stored = get.get(idp, email)?.password_hash
     // Keeps the stored hash of an unchanged password, so that applying the same file changes nothing.
@@ -61,6 +56,15 @@ export function createDirectory(db: DatabaseSync, passwords: Passwords): Directo
 
   return {
     prepare: async (providers) => {
+      const broken = providers.flatMap(({ id, users }) =>
+        users
+          .filter(({ passwordHash }) => passwordHash !== undefined && !isPasswordHash(passwordHash))
+          .map(
+            ({ email }) =>
+              `identityProviders: passwordHash of ${email} in ${id} is no scrypt hash, write $scrypt$ln=15,r=8,p=3$salt$hash`,
+          ),
+      )
+      if (broken.length > 0) throw new Fault('config.invalid', { detail: broken.join('\n') })
       const rows: [string, string, string | null, string, string][] = []
       for (const provider of providers) {
         for (const user of provider.users) {

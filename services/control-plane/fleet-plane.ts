@@ -1,0 +1,100 @@
+import type { FastifyInstance } from 'fastify'
+import type { Clock } from '../../shared/clock.ts'
+import type { Logger } from '../../shared/log.ts'
+import { loadAdminToken } from './api/admin-token.ts'
+import { registerApi } from './api/routes.ts'
+import type { IssuancePolicy } from './authorization/gate.ts'
+import { createRateLimit } from './authorization/rate-limit.ts'
+import type { Sealer } from './credentials/sealer.ts'
+import { createEventStore } from './events/store.ts'
+import { createAssertions } from './fleet/assertions.ts'
+import { createControllers } from './fleet/controllers.ts'
+import { createCredentialChanges } from './fleet/credential-changes.ts'
+import { createGateways } from './fleet/gateways.ts'
+import { createFleetKeys } from './fleet/keys.ts'
+import { buildMachineApp, type MachineAppDeps } from './fleet/machine-app.ts'
+import { createRevocations } from './fleet/revocations.ts'
+import { createSnapshotSource, type SnapshotSource } from './fleet/snapshots.ts'
+import { createStreams } from './fleet/stream.ts'
+import { createMachineTokens } from './fleet/tokens.ts'
+import { identifyClientWorkload } from './policy/client-match.ts'
+import type { DatabaseSync } from './store/database.ts'
+import { serverSecret } from './store/server-secrets.ts'
+
+export interface FleetPlaneDeps {
+  readonly db: DatabaseSync
+  readonly sealer: Sealer
+  readonly clock: Clock
+  readonly log: Logger
+  readonly adminTokenPath: string
+  readonly version: string
+  readonly issueCredential: MachineAppDeps['issueCredential']
+}
+
+export interface FleetPlane {
+  readonly snapshots: SnapshotSource
+  readonly changes: ReturnType<typeof createCredentialChanges>
+  readonly machineApp: FastifyInstance
+  /** The snapshot in force, as the authorization server decides by it. */
+  policy(): IssuancePolicy
+  register(app: FastifyInstance): void
+  sweep(): void
+  close(): void
+}
+
+/** Guesses at device codes: see the threats of the fleet room. */
+const guesses = { address: [10, 60_000], everyone: [50, 30_000] } as const
+
+/** What controllers, gateways and administrators speak to. */
+export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane> {
+  const { db, sealer, clock, log, version } = deps
+  const keys = await createFleetKeys(db, sealer, clock)
+  const controllers = createControllers(db, clock, serverSecret(db, sealer, clock, 'device-codes'))
+  const snapshots = createSnapshotSource({ db, clock, keys, revocations: createRevocations(db, clock), log })
+  const changes = createCredentialChanges()
+  const streams = createStreams({ snapshots, changes, clock })
+  const tokens = createMachineTokens(db, clock)
+  const assertions = createAssertions(db, clock, controllers)
+  const events = createEventStore({
+    db,
+    clock,
+    limits: () => {
+      const { retention, maxEvents } = snapshots.current().config.events
+      return { maxAgeMs: retention * 1000, maxRows: maxEvents }
+    },
+  })
+  const isAdmin = await loadAdminToken(deps.adminTokenPath)
+  const machineApp = buildMachineApp({
+    controllers,
+    gateways: createGateways(db, clock),
+    tokens,
+    assertions,
+    keys,
+    snapshots,
+    streams,
+    events,
+    issueCredential: deps.issueCredential,
+    guesses: {
+      address: createRateLimit(clock, ...guesses.address),
+      everyone: createRateLimit(clock, ...guesses.everyone),
+    },
+    clock,
+    log,
+  })
+  return {
+    snapshots,
+    changes,
+    machineApp,
+    policy: () => {
+      const { config, index } = snapshots.current()
+      return { index, identify: (client) => identifyClientWorkload(config, client) }
+    },
+    register: (app) => registerApi(app, { isAdmin, controllers, events, snapshots, version, clock, log }),
+    sweep: () => {
+      tokens.sweep()
+      assertions.sweep()
+      events.sweep()
+    },
+    close: () => streams.close(),
+  }
+}

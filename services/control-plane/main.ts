@@ -1,0 +1,47 @@
+import { readFileSync } from 'node:fs'
+import { systemClock } from '../../shared/clock.ts'
+import { formatProblems, invalidConfigExit } from '../../shared/config/env.ts'
+import { Fault } from '../../shared/faults.ts'
+import { createLogger } from '../../shared/log.ts'
+import { readEnvironment } from './environment.ts'
+import { live } from './lifecycle.ts'
+import { startControlPlane } from './server.ts'
+
+const program = 'aembit_control_plane'
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string
+}
+
+process.umask(0o077)
+const read = readEnvironment(process.env)
+if ('problems' in read) {
+  console.error(formatProblems(program, read.problems))
+  process.exit(invalidConfigExit)
+}
+const environment = read.ok
+const log = createLogger('control-plane', environment.logLevel)
+const refuse = (error: unknown): never => {
+  const fault = Fault.from(error)
+  if (fault.code === 'config.invalid' || fault.code === 'listen.failed') {
+    console.error(`${program}: ${fault.message}\n${fault.detail ?? ''}`)
+    process.exit(invalidConfigExit)
+  }
+  log.fatal({ err: error }, 'the control plane could not start')
+  process.exit(1)
+}
+
+const started = performance.now()
+const running = await startControlPlane({ environment, clock: systemClock, log, version }).catch(refuse)
+log.info(
+  {
+    event: 'ready',
+    version,
+    publicSocket: running.publicSocket,
+    machineSocket: running.machineSocket,
+    startMs: Math.round(performance.now() - started),
+  },
+  'ready',
+)
+process.send?.({ type: 'ready' })
+
+live(running, log)

@@ -1,0 +1,110 @@
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Clock } from '../../shared/clock.ts'
+import { ensurePrivateDir } from '../../shared/files.ts'
+import type { Logger } from '../../shared/log.ts'
+import { type Config, loadConfig } from './config/load.ts'
+import { createSealer } from './credentials/sealer.ts'
+import type { Environment } from './environment.ts'
+import { createFleetPlane } from './fleet-plane.ts'
+import { createIdentityPlane } from './identity-plane.ts'
+import { createPublicApp } from './public-app.ts'
+import { listenPrivately, refuseTaken } from './sockets.ts'
+import { openDatabase } from './store/database.ts'
+import { loadMasterKey } from './store/master-key.ts'
+
+export interface ControlPlaneDeps {
+  readonly environment: Environment
+  readonly clock: Clock
+  readonly log: Logger
+  readonly version: string
+}
+
+export interface ControlPlane {
+  readonly publicSocket: string
+  readonly machineSocket: string
+  /** Reads the YAML again and puts it in force whole. Throws Fault and keeps what runs. */
+  reload(): Promise<void>
+  /** Answers what is under way, then closes sockets and database. */
+  stop(): Promise<void>
+}
+
+const sweepEveryMs = 10 * 60_000
+
+/** Builds the whole control plane and opens its two sockets. Throws Fault `config.invalid` or `listen.failed`. */
+export async function startControlPlane(deps: ControlPlaneDeps): Promise<ControlPlane> {
+  const { environment, clock, log, version } = deps
+  const { configPath, stateDir, runtimeDir } = environment
+  const load = (): Promise<Config> =>
+    loadConfig(configPath, { warn: (line) => log.warn({ event: 'config.warning' }, line) })
+  const first = await load()
+
+  await ensurePrivateDir(stateDir)
+  await ensurePrivateDir(runtimeDir)
+  const publicSocket = join(runtimeDir, 'public.sock')
+  const machineSocket = join(runtimeDir, 'machine.sock')
+  for (const path of [publicSocket, machineSocket]) await refuseTaken(path)
+  const databasePath = join(stateDir, 'control-plane.db')
+  const masterKey = await loadMasterKey(environment.masterKeyPath, !existsSync(databasePath))
+  const db = openDatabase(databasePath)
+  try {
+    const sealer = createSealer(masterKey)
+    const common = { db, sealer, clock, log }
+    const fleet = await createFleetPlane({
+      ...common,
+      version,
+      adminTokenPath: join(stateDir, 'admin-token'),
+      issueCredential: async () => ({ kind: 'denied', reason: 'no credential provider answers' }),
+    })
+    const identity = await createIdentityPlane({ ...common, policy: fleet.policy }, first)
+
+    /** Each step that can fail comes before the one function that does not: all of it is in force, or none. */
+    const apply = async (config: Config): Promise<void> => {
+      const commit = await identity.prepare(config)
+      await fleet.snapshots.apply(config, identity.keys.publicJwks())
+      commit()
+    }
+    await apply(first)
+
+    const publicApp = await createPublicApp(log, () => fleet.snapshots.current().config.gateway.url)
+    identity.register(publicApp)
+    fleet.register(publicApp)
+    await listenPrivately(publicApp, publicSocket)
+    await listenPrivately(fleet.machineApp, machineSocket)
+
+    const sweep = (): void => {
+      try {
+        identity.sweep()
+        fleet.sweep()
+      } catch (err) {
+        log.error({ err }, 'expired rows could not be deleted')
+      }
+    }
+    sweep()
+    const sweeper = setInterval(sweep, sweepEveryMs)
+    sweeper.unref()
+
+    let turn: Promise<void> = Promise.resolve()
+    return {
+      publicSocket,
+      machineSocket,
+      reload: () => {
+        turn = turn.catch(() => {}).then(async () => apply(await load()))
+        return turn
+      },
+      stop: async () => {
+        clearInterval(sweeper)
+        await turn.catch(() => {})
+        fleet.close()
+        await Promise.all([publicApp.close(), fleet.machineApp.close()])
+        await identity.close()
+        await Promise.all([rm(publicSocket, { force: true }), rm(machineSocket, { force: true })])
+        db.close()
+      },
+    }
+  } catch (error) {
+    db.close()
+    throw error
+  }
+}

@@ -1,0 +1,153 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { Agent, fetch } from 'undici'
+
+const main = join(import.meta.dirname, '../../../services/control-plane/main.ts')
+const good = `
+tenant: { id: demo }
+gateway: { url: "https://localhost:8443/mcp" }
+identityProviders:
+  - { id: local, type: directory, users: [{ email: ann@example.com, passwordHash: "$scrypt$ln=10,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" }] }
+authorizationServer: { accessTokenLifetime: 10m }
+`
+
+function scene(t: Test) {
+  const dir = mkdtempSync(join(tmpdir(), 'cp-'))
+  const paths = { config: join(dir, 'config.yaml'), state: join(dir, 'state'), run: join(dir, 'run') }
+  writeFileSync(paths.config, good)
+  const children: ChildProcess[] = []
+  t.teardown(() => {
+    for (const child of children) if (child.exitCode === null) child.kill('SIGKILL')
+    rmSync(dir, { recursive: true })
+  })
+  const start = (env: Record<string, string> = {}) => {
+    const child = fork(main, [], {
+      silent: true,
+      env: {
+        PATH: process.env.PATH,
+        AEMBIT_CONFIG_PATH: paths.config,
+        AEMBIT_STATE_DIR: paths.state,
+        AEMBIT_RUNTIME_DIR: paths.run,
+        ...env,
+      },
+    })
+    children.push(child)
+    const out = { stdout: '', stderr: '' }
+    child.stdout?.on('data', (data) => {
+      out.stdout += data
+    })
+    child.stderr?.on('data', (data) => {
+      out.stderr += data
+    })
+    /** Resolves once the log holds `text`. */
+    const said = async (text: string): Promise<void> => {
+      while (!out.stdout.includes(text)) await once(child.stdout!, 'data')
+    }
+    return { child, out, said }
+  }
+  const ready = async (env?: Record<string, string>) => {
+    const running = start(env)
+    const [message] = await once(running.child, 'message')
+    t.same(message, { type: 'ready' })
+    return running
+  }
+  const get = async (path: string) => {
+    const dispatcher = new Agent({ connect: { socketPath: join(paths.run, 'public.sock') } })
+    try {
+      const response = await fetch(`http://localhost${path}`, { dispatcher })
+      return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+    } finally {
+      await dispatcher.close()
+    }
+  }
+  return { paths, start, ready, get }
+}
+
+t.test('starts, says ready, keeps its files to itself, reloads, refuses a second one, stops', async (t) => {
+  const { paths, start, ready, get } = scene(t)
+  const { child, out, said } = await ready()
+  await said('"event":"ready"')
+  for (const path of [paths.state, paths.run]) t.equal(statSync(path).mode & 0o777, 0o700, path)
+  for (const path of ['admin-token', 'master-key', 'control-plane.db']) {
+    t.equal(statSync(join(paths.state, path)).mode & 0o777, 0o600, path)
+  }
+  for (const path of ['public.sock', 'machine.sock']) {
+    t.equal(statSync(join(paths.run, path)).mode & 0o777, 0o600, path)
+  }
+  const before = (await get('/.well-known/oauth-authorization-server')).body
+  t.equal(before.issuer, 'https://localhost:8443')
+  const keys = (await get('/.well-known/openid-configuration/jwks')).body
+
+  writeFileSync(paths.config, good.replace('10m', '10 minutes').replace('id: local', 'id: "not an id"'))
+  child.kill('SIGHUP')
+  await said('"event":"config.kept"')
+  t.match(out.stdout, /config\.yaml:5:.*no id/, 'the first problem')
+  t.match(out.stdout, /config\.yaml:6:.*no duration/, 'and the second')
+  t.same((await get('/.well-known/oauth-authorization-server')).body, before, 'what ran goes on')
+
+  writeFileSync(
+    paths.config,
+    `${good.replace('{ accessTokenLifetime: 10m }', '{ dynamicClientRegistration: false }')}`,
+  )
+  child.kill('SIGHUP')
+  await said('"event":"config.applied"')
+  t.notOk(
+    'registration_endpoint' in (await get('/.well-known/oauth-authorization-server')).body,
+    'the new one rules',
+  )
+
+  const second = start()
+  t.same(await once(second.child, 'exit'), [2, null])
+  t.match(second.out.stderr, /public\.sock: another control plane listens there/)
+
+  child.kill('SIGTERM')
+  t.same(await once(child, 'exit'), [0, null])
+  t.throws(() => statSync(join(paths.run, 'public.sock')))
+  t.notMatch(out.stdout, new RegExp(readFileSync(join(paths.state, 'admin-token'), 'utf8').trim()))
+
+  const again = await ready()
+  t.same((await get('/.well-known/openid-configuration/jwks')).body, keys, 'the same keys after a restart')
+  again.child.kill('SIGKILL')
+  await once(again.child, 'exit')
+  const third = await ready()
+  t.equal((await get('/api/v1/health')).status, 200, 'sockets of a killed one are no hindrance')
+  third.child.kill('SIGTERM')
+  t.same(await once(third.child, 'exit'), [0, null])
+})
+
+t.test('what it can not start with: exit 2 and every problem', async (t) => {
+  const { paths, start } = scene(t)
+  const fails = async (env: Record<string, string>, ...wanted: RegExp[]) => {
+    const { child, out } = start(env)
+    t.same(await once(child, 'exit'), [2, null])
+    for (const pattern of wanted) t.match(out.stderr, pattern)
+  }
+  await fails(
+    { AEMBIT_LOG_LEVL: 'info', AEMBIT_STATE_DIR: 'relative' },
+    /AEMBIT_LOG_LEVEL/,
+    /AEMBIT_STATE_DIR/,
+  )
+  writeFileSync(
+    paths.config,
+    good.replace('https://localhost:8443/mcp', 'ftp://x').replace('tenant', 'tennant'),
+  )
+  await fails({}, /tennant/, /no URL/)
+  writeFileSync(paths.config, good.replace(/passwordHash: "[^"]*"/, 'passwordHash: "$2b$10$bcrypt"'))
+  await fails({}, /passwordHash of ann@example\.com/)
+  writeFileSync(
+    paths.config,
+    `${good.replace('accessTokenLifetime: 10m', 'issuer: "https://localhost:8443/tenant"')}`,
+  )
+  await fails({}, /must be an origin/)
+  writeFileSync(paths.config, good)
+  const key = join(paths.state, 'other-key')
+  writeFileSync(key, 'c2hvcnQ=')
+  chmodSync(key, 0o644)
+  await fails({ AEMBIT_MASTER_KEY_PATH: key }, /may be read by others/)
+  chmodSync(key, 0o600)
+  await fails({ AEMBIT_MASTER_KEY_PATH: key }, /32 bytes/)
+})
