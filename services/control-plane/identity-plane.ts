@@ -14,10 +14,10 @@ import { type Callback, registerAuthorizationServer } from './authorization/rout
 import { type AuthorizationSettings, authorizationSettings } from './authorization/settings.ts'
 import type { Config } from './config/schema.ts'
 import type { Sealer } from './credentials/sealer.ts'
-import { createAccounts } from './identity/accounts.ts'
+import { type Accounts, createAccounts } from './identity/accounts.ts'
 import { type BrowserSessions, createBrowserSessions } from './identity/browser-session.ts'
 import { createCookieJar } from './identity/cookies.ts'
-import { createBrowserBinding } from './identity/csrf.ts'
+import { type BrowserBinding, createBrowserBinding } from './identity/csrf.ts'
 import { createDirectory } from './identity/directory.ts'
 import { createGuardedFetch } from './identity/guarded-fetch.ts'
 import { createLockout } from './identity/lockout.ts'
@@ -45,6 +45,9 @@ export interface IdentityPlaneDeps {
 
 export interface IdentityPlane {
   readonly sessions: BrowserSessions
+  readonly accounts: Accounts
+  /** Binds forms and flows of every page of ours to the browser. */
+  readonly browser: BrowserBinding
   readonly keys: SigningKeys
   register(app: FastifyInstance): void
   /**
@@ -106,6 +109,8 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
 
   return {
     sessions,
+    accounts,
+    browser,
     keys,
     register: (app) => {
       registerAssets(app)

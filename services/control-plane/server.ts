@@ -5,6 +5,7 @@ import type { Clock } from '../../shared/clock.ts'
 import { ensurePrivateDir } from '../../shared/files.ts'
 import type { Logger } from '../../shared/log.ts'
 import { type Config, loadConfig } from './config/load.ts'
+import { type CredentialPlane, createCredentialPlane, createCredentialPlane } from './credential-plane.ts'
 import { createSealer } from './credentials/sealer.ts'
 import type { Environment } from './environment.ts'
 import { createFleetPlane } from './fleet-plane.ts'
@@ -51,25 +52,34 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
   try {
     const sealer = createSealer(masterKey)
     const common = { db, sealer, clock, log }
+    let credentials: CredentialPlane
     const fleet = await createFleetPlane({
       ...common,
       version,
       adminTokenPath: join(stateDir, 'admin-token'),
-      issueCredential: async () => ({ kind: 'denied', reason: 'no credential provider answers' }),
+      issueCredential: (request) => credentials.issue(request),
     })
     const identity = await createIdentityPlane({ ...common, policy: fleet.policy }, first)
+    const { sessions, browser, people } = identity
+    const { snapshots, changes } = fleet
+    const credentials = createCredentialPlane({ ...common, snapshots, changes, people, sessions, browser })
+    const { sessions, browser, accounts: people } = identity
+    const { snapshots, changes } = fleet
+    credentials = createCredentialPlane({ ...common, snapshots, changes, people, sessions, browser })
 
     /** Each step that can fail comes before the one function that does not: all of it is in force, or none. */
     const apply = async (config: Config): Promise<void> => {
       const commit = await identity.prepare(config)
-      await fleet.snapshots.apply(config, identity.keys.publicJwks())
+      await snapshots.apply(config, identity.keys.publicJwks())
       commit()
     }
     await apply(first)
 
-    const publicApp = await createPublicApp(log, () => fleet.snapshots.current().config.gateway.url)
+    const publicApp = await createPublicApp(log, () => snapshots.current().config.gateway.url)
     identity.register(publicApp)
     fleet.register(publicApp)
+    credentials.register(publicApp)
+    credentials.register(publicApp)
     await listenPrivately(publicApp, publicSocket)
     await listenPrivately(fleet.machineApp, machineSocket)
 
@@ -77,6 +87,8 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       try {
         identity.sweep()
         fleet.sweep()
+        credentials.sweep()
+        credentials.sweep()
       } catch (err) {
         log.error({ err }, 'expired rows could not be deleted')
       }
@@ -98,7 +110,7 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
         await turn.catch(() => {})
         fleet.close()
         await Promise.all([publicApp.close(), fleet.machineApp.close()])
-        await identity.close()
+        await Promise.all([identity.close(), credentials.close()])
         await Promise.all([rm(publicSocket, { force: true }), rm(machineSocket, { force: true })])
         db.close()
       },
