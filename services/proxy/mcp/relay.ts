@@ -66,7 +66,9 @@ export async function relay(
   flight: Flight,
   target: RelayTarget,
 ): Promise<Answer> {
-  const { server, decision, method, toolName } = target
+  const { server, decision, toolName } = target
+  // What the client asked decides the shape of the answer; what the server is asked may differ.
+  const { method } = call.message
   const startedAt = performance.now()
   const event = { server, decision, ...(toolName === undefined ? {} : { toolName }) }
   deps.recorder.request(call, { ...event, outcome: 'Modified' })

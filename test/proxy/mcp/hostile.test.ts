@@ -287,8 +287,10 @@ t.test('an account that is not connected yet', async (t) => {
   const names = async () =>
     ((await post(rig, 'tools/list')).last.result!.tools as { name: string }[]).map(({ name }) => name)
   t.same(await names(), ['notes_connect'], 'one tool says what to do')
-  const plain = (await post(rig, 'tools/call', { name: 'notes_go' })).last
-  t.match(plain.result, { isError: true, content: [{ text: /https:\/\/gw\.test\/connect/ }] })
+  for (const name of ['notes_go', 'notes_connect']) {
+    const plain = (await post(rig, 'tools/call', { name })).last
+    t.match(plain.result, { isError: true, content: [{ text: /https:\/\/gw\.test\/connect/ }] })
+  }
 
   const initialized = await post(rig, 'initialize', {
     protocolVersion: '2025-11-25',
