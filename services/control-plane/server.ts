@@ -5,7 +5,7 @@ import type { Clock } from '../../shared/clock.ts'
 import { ensurePrivateDir } from '../../shared/files.ts'
 import type { Logger } from '../../shared/log.ts'
 import { type Config, loadConfig } from './config/load.ts'
-import { type CredentialPlane, createCredentialPlane, createCredentialPlane } from './credential-plane.ts'
+import { type CredentialPlane, createCredentialPlane } from './credential-plane.ts'
 import { createSealer } from './credentials/sealer.ts'
 import type { Environment } from './environment.ts'
 import { createFleetPlane } from './fleet-plane.ts'
@@ -60,9 +60,6 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       issueCredential: (request) => credentials.issue(request),
     })
     const identity = await createIdentityPlane({ ...common, policy: fleet.policy }, first)
-    const { sessions, browser, people } = identity
-    const { snapshots, changes } = fleet
-    const credentials = createCredentialPlane({ ...common, snapshots, changes, people, sessions, browser })
     const { sessions, browser, accounts: people } = identity
     const { snapshots, changes } = fleet
     credentials = createCredentialPlane({ ...common, snapshots, changes, people, sessions, browser })
@@ -79,7 +76,6 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
     identity.register(publicApp)
     fleet.register(publicApp)
     credentials.register(publicApp)
-    credentials.register(publicApp)
     await listenPrivately(publicApp, publicSocket)
     await listenPrivately(fleet.machineApp, machineSocket)
 
@@ -87,7 +83,6 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       try {
         identity.sweep()
         fleet.sweep()
-        credentials.sweep()
         credentials.sweep()
       } catch (err) {
         log.error({ err }, 'expired rows could not be deleted')
