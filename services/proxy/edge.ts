@@ -194,6 +194,7 @@ export class Edge {
     const { check } = this.#context
     check('proxy.socket', 'stopping')
     clearInterval(this.#stats)
+    this.#keepAlive.closing = true
     const [left] = await Promise.all([this.#ingress?.drain(deadlineMs) ?? 0, this.#core.drain(deadlineMs)])
     await this.#core.close()
     await Promise.all([this.#sync?.close(), this.#passthrough.close(), this.#jwks.close()])

@@ -64,7 +64,8 @@ export class Exchange implements McpCall {
 
   /** The response is closed, finished or not. */
   closed(): void {
-    if (this.res.writableFinished) return
+    // Not `writableFinished`: Node finishes an HTTP/2 stream that the client reset.
+    if (this.res.writableEnded) return
     this.#gone = true
     this.#abort?.abort()
   }

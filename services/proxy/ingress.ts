@@ -39,10 +39,6 @@ export class Ingress {
 
   constructor(handler: RequestListener, deps: IngressDeps) {
     this.#deps = deps
-    const serve: RequestListener = (req, res) => {
-      if (this.#draining && req.httpVersionMajor === 1) res.shouldKeepAlive = false
-      handler(req, res)
-    }
     this.http1 = createHttp1Server(
       {
         maxHeaderSize: maxHeaderBytes,
@@ -50,15 +46,15 @@ export class Ingress {
         headersTimeout: 15_000,
         requestTimeout: 120_000,
       },
-      serve,
+      handler,
     )
-    this.http1.on('checkContinue', serve)
+    this.http1.on('checkContinue', handler)
     this.http1.on('connect', (_req, socket) => refuseRaw(socket as Socket, '405 Method Not Allowed'))
     // Node starts its check of header and request time-outs when a server listens; this one never does.
     this.http1.emit('listening')
     this.http2 = createHttp2Server(
       { maxHeaderListPairs: 128, maxSessionMemory: 16, settings: { maxConcurrentStreams: 128 } },
-      serve as unknown as Parameters<typeof createHttp2Server>[1] & RequestListener,
+      handler as unknown as Parameters<typeof createHttp2Server>[1] & RequestListener,
     )
     this.http2.on('sessionError', (error) => deps.log.debug({ err: error }, 'http2 session'))
     this.#listener = createSocketServer({ allowHalfOpen: true, noDelay: false }, (socket) =>

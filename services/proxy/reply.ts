@@ -4,8 +4,13 @@ import type { Reply, SseWriter } from './mcp/types.ts'
 /** A stream that was silent from one tick to the next gets a comment: at the latest every 15 s. */
 const tickMs = 7_500
 
-/** Comments for all open streams from one timer: an idle stream costs a look, not a timer. */
+/**
+ * What all answers share: comments for the open streams from one timer (an idle stream costs a look, not a timer),
+ * and whether connections are still to be kept.
+ */
 export class KeepAlive {
+  /** Set on drain: an HTTP/1.1 answer from then on closes its connection. */
+  closing = false
   readonly #streams = new Set<SseStream>()
   readonly #timer: NodeJS.Timeout
 
@@ -117,6 +122,7 @@ export class HttpReply implements Reply {
 
   send(status: number, contentType: string, body: string | Buffer, headers?: Record<string, string>): void {
     if (this.begun) return
+    this.#lastOne()
     this.#res.writeHead(status, {
       'content-type': contentType,
       'content-length': Buffer.byteLength(body),
@@ -133,6 +139,7 @@ export class HttpReply implements Reply {
 
   empty(status: number, headers?: Record<string, string>): void {
     if (this.begun) return
+    this.#lastOne()
     this.#res.writeHead(status, {
       ...(status === 204 ? {} : { 'content-length': 0 }),
       ...this.extra,
@@ -145,6 +152,7 @@ export class HttpReply implements Reply {
     if (this.streaming) return this.streaming
     this.streaming = new SseStream(this.#res, this.#keepAlive)
     if (!this.#res.headersSent && !this.#res.destroyed) {
+      this.#lastOne()
       this.#res.writeHead(200, {
         'content-type': 'text/event-stream',
         'cache-control': 'no-store',
@@ -154,5 +162,9 @@ export class HttpReply implements Reply {
       })
     }
     return this.streaming
+  }
+
+  #lastOne(): void {
+    if (this.#keepAlive.closing) this.#res.shouldKeepAlive = false
   }
 }
