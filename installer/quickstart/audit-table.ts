@@ -28,9 +28,11 @@ const columns: readonly [string, (event: TrailEvent) => string | number | undefi
   ['ms', ({ application }) => application.mcp.durationMs?.toFixed(1)],
 ]
 
-/** Oldest first. */
+/** Oldest first; a request before its response, where both are of the same millisecond. */
 export function auditTable(events: readonly TrailEvent[]): string {
-  const sorted = [...events].sort((a, b) => a.meta.timestamp.localeCompare(b.meta.timestamp))
+  const key = ({ meta }: TrailEvent): string =>
+    meta.timestamp + (meta.eventType === 'mcp.request' ? '0' : '1')
+  const sorted = [...events].sort((a, b) => key(a).localeCompare(key(b)))
   const rows = [
     columns.map(([title]) => title),
     ...sorted.map((event) => columns.map(([, cell]) => String(cell(event) ?? ''))),
