@@ -43,6 +43,7 @@ class SseStream implements SseWriter {
   readonly #res: ServerResponse
   readonly #keepAlive: KeepAlive
   #quiet = false
+  #begun = false
   #open = true
 
   constructor(res: ServerResponse, keepAlive: KeepAlive) {
@@ -52,13 +53,14 @@ class SseStream implements SseWriter {
     res.once('close', () => this.#shut())
     // The client learns that a stream began even where the first event takes its time.
     setImmediate(() => {
-      if (this.#open && !res.headersSent) res.flushHeaders()
+      if (this.#open && !this.#begun) res.flushHeaders()
     })
   }
 
   send(message: string): Promise<void> | void {
     if (!this.#open) return
     this.#quiet = false
+    this.#begun = true
     const data = message.includes('\n') ? message.replace(/\r?\n/g, '\ndata: ') : message
     if (this.#res.write(`event: message\ndata: ${data}\n\n`)) return
     return this.#drained()
