@@ -34,6 +34,8 @@ async function run(job: Job): Promise<Report> {
   const pool = new Pool(url.origin, {
     connections: job.connections,
     pipelining: 1,
+    // The floor speaks HTTP/1.1 alone: like with like.
+    allowH2: false,
     ...(job.caPath ? { connect: { ca: readFileSync(job.caPath) } } : {}),
   })
   const headers = {

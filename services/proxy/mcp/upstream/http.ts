@@ -42,6 +42,8 @@ export function createUpstreamHttp(): UpstreamHttp {
       const agent = new Agent({
         connect: { lookup: guard.lookup, timeout: 5_000 },
         connections: 1024,
+        // One connection per request in flight: one that breaks fails one request.
+        allowH2: false,
         keepAliveTimeout: 30_000,
         // Time-outs are the caller's, per method; these two only stop what forgot to set one.
         headersTimeout: 3_600_000,
