@@ -1,9 +1,10 @@
 import { systemClock } from '../../shared/clock.ts'
 import { runChild } from '../../shared/ipc/child.ts'
+import { version } from '../../shared/version.ts'
 import { Edge } from './edge.ts'
 import { createMcpCore } from './mcp/core.ts'
 
-runChild('proxy', process.env.npm_package_version ?? 'source', async (context) => {
+runChild('proxy', version, async (context) => {
   const edge = new Edge(context, { clock: systemClock, createCore: createMcpCore })
   await edge.start()
   return {

@@ -1,4 +1,4 @@
-import { type FileHandle, open, readdir, rename, stat } from 'node:fs/promises'
+import { type FileHandle, open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../../shared/clock.ts'
 import { ensurePrivateDir } from '../../shared/files.ts'
@@ -25,21 +25,17 @@ interface Segment {
 const flushMs = 25
 const sealMs = 1_000
 const sealBytes = 256 * 1024
-/** A live process seals within a second, so an open segment that old has lost its writer. */
-const orphanMs = 15_000
-const sweepMs = 30_000
 
 /**
  * Lines on their way to sync: appended in batches to `<owner>-<seq>.open`, renamed to `.ready` when the segment is a
  * second old or 256 KiB long. `seq` is the time in ms, only ever rising, so that a restart never reuses a name and
- * names sort by age. `append` never waits and never throws.
+ * names sort by age. `append` never waits and never throws. What a killed process leaves open, sync adopts.
  */
 export class Spool {
   readonly #deps: SpoolDeps
   #pending: string[] = []
   #pendingBytes = 0
   #timer: NodeJS.Timeout | undefined
-  #sweeper: NodeJS.Timeout | undefined
   #work: Promise<void> = Promise.resolve()
   #segment: Segment | undefined
   #seq = 0
@@ -54,9 +50,6 @@ export class Spool {
 
   async start(): Promise<void> {
     await ensurePrivateDir(this.#deps.dir)
-    await this.#sweep()
-    this.#sweeper = setInterval(() => void this.#sweep(), sweepMs)
-    this.#sweeper.unref()
   }
 
   append(line: string): void {
@@ -74,7 +67,6 @@ export class Spool {
   async close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)
-    clearInterval(this.#sweeper)
     this.#work = this.#work.then(() => this.#flush(true))
     await this.#work
   }
@@ -117,23 +109,6 @@ export class Spool {
     this.#seq = Math.max(this.#seq + 1, now)
     const path = join(this.#deps.dir, `${this.#deps.owner}-${String(this.#seq).padStart(15, '0')}.open`)
     return { handle: await open(path, 'wx', 0o600), path, bytes: 0, openedAt: now }
-  }
-
-  /** Seals what dead predecessors left, so that their last events are shipped too. */
-  async #sweep(): Promise<void> {
-    const { dir, clock, log } = this.#deps
-    const names = await readdir(dir).catch(() => [])
-    for (const name of names) {
-      const path = join(dir, name)
-      if (!name.endsWith('.open') || path === this.#segment?.path) continue
-      const file = await stat(path).catch(() => undefined)
-      if (!file || clock.now() - file.mtimeMs < orphanMs) continue
-      // Another worker may be faster; then it is gone, and that is all we want.
-      await rename(path, path.replace(/\.open$/, '.ready')).then(
-        () => log.info({ segment: name }, 'sealed a segment that its writer left open'),
-        () => {},
-      )
-    }
   }
 
   #drop(count: number, why: string): void {

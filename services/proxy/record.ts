@@ -124,10 +124,14 @@ export class EdgeRecorder implements Recorder {
         serverWorkloadPort: target ? portOf(target) : null,
         proxyPort: this.#deps.publicPort,
       },
-      outcome: { result: outcome, ...(reason ? { reason } : {}), ...(reasonCode ? { reasonCode } : {}) },
+      outcome: {
+        result: outcome,
+        ...(reason ? { reason: cut(reason, 1024) } : {}),
+        ...(reasonCode ? { reasonCode } : {}),
+      },
       application: { mcp: { ...http, ...mcpOf(x), ...(server ? { mcpServerName: server.name } : {}) } },
     }
-    if (details.toolName !== undefined) event.application.mcp.mcpToolName = details.toolName
+    if (details.toolName !== undefined) event.application.mcp.mcpToolName = cut(details.toolName)
     this.#deps.append(JSON.stringify(event))
   }
 
@@ -169,9 +173,9 @@ function mcpOf(
     mcpMethod: method,
     mcpSessionId: (x.session as SealedSession | null)?.uuid ?? '',
     ...(x.protocolVersion === '' ? {} : { mcpProtocolVersion: x.protocolVersion }),
-    ...(id === undefined || id === null ? {} : { mcpRequestId: String(id) }),
-    ...(verified ? { userId: typeof email === 'string' ? email : verified.subject } : {}),
-    ...(verified ? { oauthClientId: verified.clientId } : {}),
+    ...(id === undefined || id === null ? {} : { mcpRequestId: cut(String(id)) }),
+    ...(verified ? { userId: cut(typeof email === 'string' ? email : verified.subject) } : {}),
+    ...(verified ? { oauthClientId: cut(verified.clientId) } : {}),
   }
 }
 
@@ -185,6 +189,11 @@ function version(x: Exchange): string {
   return x.req.httpVersionMajor === 2 ? 'HTTP/2' : `HTTP/${x.req.httpVersion}`
 }
 
+/** Whoever chose it, no part of an event is long: sync takes lines of 64 KiB. */
+function cut(text: string, chars = maxValueChars): string {
+  return text.length <= chars ? text : text.slice(0, chars)
+}
+
 function portOf(url: URL): number {
   return url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : Number(url.port)
 }
@@ -192,5 +201,5 @@ function portOf(url: URL): number {
 function redacted(headers: IncomingHttpHeaders): Record<string, string>[] {
   return Object.entries(headers)
     .slice(0, maxHeaders)
-    .map(([name, value]) => ({ [name]: harmless.has(name) ? String(value).slice(0, maxValueChars) : '***' }))
+    .map(([name, value]) => ({ [name]: harmless.has(name) ? cut(String(value)) : '***' }))
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -174,18 +174,6 @@ t.test('segments: sealed by age and by size, named by age', async (t) => {
   t.match(await readFile(join(dir, all.at(-1)!), 'utf8'), '{"n":3}\n', 'the newest sorts last')
   spool.append('{"late":1}')
   t.equal(spool.dropped, 1, 'nothing after the end')
-})
-
-t.test('what a dead process left open is sealed, what lives is not', async (t) => {
-  const dir = await mkdtemp(join(tmpdir(), 'spool-'))
-  t.teardown(() => rm(dir, { recursive: true, force: true }))
-  await writeFile(join(dir, '0-1-000000000000001.open'), '{"old":1}\n')
-  await utimes(join(dir, '0-1-000000000000001.open'), 1, 1)
-  await writeFile(join(dir, '0-2-000000000000002.open'), '{"new":1}\n')
-  const spool = new Spool({ dir, owner: '0-3', clock: new TestClock(), log })
-  await spool.start()
-  t.strictSame((await readdir(dir)).sort(), ['0-1-000000000000001.ready', '0-2-000000000000002.open'])
-  await spool.close()
 })
 
 t.test('a disk that does not take it costs events, not requests', async (t) => {
