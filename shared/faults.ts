@@ -47,7 +47,6 @@ export const faults = {
 
   // What was sent.
   'http.method': no(405, 'This endpoint answers POST and DELETE.'),
-  'http.invalid': no(400, 'The request does not have the expected shape.'),
   'http.not_found': no(404, 'There is nothing at this path.'),
   'http.origin': no(403, 'This Origin is not allowed.', { rpc: -32600 }),
   'http.host': no(403, 'This Host is not served here.', { rpc: -32600 }),

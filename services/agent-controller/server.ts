@@ -61,7 +61,7 @@ export function buildServer(deps: ServerDeps): FastifyInstance {
     }
     if (!enrolments.take()) throw new Fault('http.rate_limited')
     const parsed = gatewayEnrolRequestSchema.safeParse(request.body)
-    if (!parsed.success) throw new Fault('http.invalid')
+    if (!parsed.success) throw new Fault('request.invalid')
     const enrolment = await enrol(deps, parsed.data)
     reply.header('cache-control', 'no-store')
     return enrolment
@@ -120,6 +120,6 @@ function asFault(error: FastifyError | Fault): Fault {
   if (error instanceof Fault) return error
   if (error.statusCode === 413) return new Fault('http.body_too_large')
   if (error.statusCode === 415) return new Fault('http.content_type')
-  if (error.statusCode !== undefined && error.statusCode < 500) return new Fault('http.invalid')
+  if (error.statusCode !== undefined && error.statusCode < 500) return new Fault('request.invalid')
   return Fault.from(error)
 }

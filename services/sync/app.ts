@@ -41,7 +41,10 @@ export async function startSync(
       context.send({ type: 'snapshot', ref, confirmedAt })
       status.refresh()
     },
-    confirmed: (version, confirmedAt) => context.send({ type: 'confirmed', version, confirmedAt }),
+    confirmed: (version, confirmedAt) => {
+      context.send({ type: 'confirmed', version, confirmedAt })
+      status.refresh()
+    },
     skewMs: () => enrolment.skewMs,
   })
   const controller = createHttpClient({

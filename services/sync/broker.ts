@@ -87,7 +87,7 @@ export class Broker {
         return this.#json(response, await this.#deps.keys.get())
       case 'POST /v1/credentials': {
         const parsed = credentialRequestSchema.safeParse(await readJson(request))
-        if (!parsed.success) throw new Fault('http.invalid')
+        if (!parsed.success) throw new Fault('request.invalid')
         return this.#json(response, await this.#deps.credentials.get(parsed.data))
       }
       case 'GET /v1/invalidations':
@@ -151,6 +151,6 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
   try {
     return JSON.parse(Buffer.concat(chunks).toString('utf8'))
   } catch {
-    throw new Fault('http.invalid')
+    throw new Fault('request.invalid')
   }
 }

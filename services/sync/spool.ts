@@ -7,6 +7,8 @@ import type { Logger } from '../../shared/log.ts'
 /** `<worker>-<generation>-<seq>.<state>`: written by proxy as .open, sealed as .ready, set aside by us as .bad. */
 const segmentName = /^([\w.]+-[\w.]+-\d+)\.(open|ready|bad)$/
 
+const emptyMs = 3_600_000
+
 export interface Segment {
   readonly name: string
   readonly path: string
@@ -67,6 +69,16 @@ export class Spool {
     )
   }
 
+  /** Sets a whole segment aside. */
+  async setAside(segment: Segment, why: string): Promise<void> {
+    const path = segment.path.replace(/\.ready$/, '.bad')
+    await rename(segment.path, path)
+    this.#deps.log.error(
+      { segment: segment.name, bytes: segment.bytes, file: path, why },
+      'a segment was set aside',
+    )
+  }
+
   /** False where the segment grew since `bytes` were read: a writer thought dead still wrote. */
   async remove(segment: Segment, bytes: number): Promise<boolean> {
     const now = await stat(segment.path).catch(() => null)
@@ -85,12 +97,16 @@ export class Spool {
     return { name, path, state: match[2] as Segment['state'], bytes: info.size, modifiedAt: info.mtimeMs }
   }
 
-  /** Null where the segment is gone. An empty .open stays: a proxy may be about to write its first event. */
+  /** Null where the segment is gone. An empty .open may be about to get its first event: it stays for an hour. */
   async #adopt(segment: Segment): Promise<Segment | null> {
+    if (segment.state !== 'open') return segment
     const idleMs = this.#deps.clock.now() - segment.modifiedAt
-    if (segment.state !== 'open' || segment.bytes === 0 || idleMs < (this.#deps.adoptAfterMs ?? 10_000)) {
-      return segment
+    if (segment.bytes === 0) {
+      if (idleMs < emptyMs) return segment
+      await rm(segment.path, { force: true })
+      return null
     }
+    if (idleMs < (this.#deps.adoptAfterMs ?? 10_000)) return segment
     const path = segment.path.replace(/\.open$/, '.ready')
     try {
       await rename(segment.path, path)

@@ -37,7 +37,7 @@ export async function follow(deps: StreamDeps, signal: AbortSignal): Promise<voi
   const { plane, snapshots, clock, random, log, onState } = deps
   for (let failures = 0; !signal.aborted; ) {
     const began = clock.now()
-    let fault: Fault
+    let fault: Fault | null = null
     try {
       await snapshots.refresh(plane, signal)
       const opened = (): void => {
@@ -45,15 +45,18 @@ export async function follow(deps: StreamDeps, signal: AbortSignal): Promise<voi
         onState(null)
       }
       for await (const event of plane.stream(signal, opened)) await handle(deps, event, signal)
-      fault = new Fault('control_plane.unreachable', { detail: 'the control plane ended the stream' })
+      // Polite: it ends a stream with the token that opened it.
     } catch (error) {
-      fault = Fault.from(error, 'control_plane.unreachable')
+      fault = Fault.from(error)
     }
     if (signal.aborted) return
-    onState(fault)
     if (clock.now() - began > workedAfterMs) failures = 0
-    if (failures === 0)
-      log.warn({ code: fault.code, detail: fault.detail }, 'not connected to the control plane')
+    else fault ??= new Fault('control_plane.unreachable', { detail: 'it ends every stream at once' })
+    if (fault) {
+      onState(fault)
+      const { code, detail } = fault
+      if (failures === 0) log.warn({ code, detail }, 'not connected to the control plane')
+    }
     await clock.sleep(backoffMs(failures++, { ...backoff, random }), signal).catch(() => {})
   }
 }

@@ -5,7 +5,7 @@ import type { Logger } from '../../shared/log.ts'
 import { AnswerFault } from '../../shared/problem.ts'
 import { backoffMs } from '../../shared/retry.ts'
 import type { WorkloadEvent } from '../../shared/wire/event.ts'
-import { readSegment } from './segment.ts'
+import { maxSegmentBytes, readSegment } from './segment.ts'
 import type { Segment, Spool } from './spool.ts'
 
 export interface UploaderDeps {
@@ -110,6 +110,8 @@ export class Uploader {
 
   async #shipSegment(segment: Segment, signal: AbortSignal): Promise<void> {
     const { spool } = this.#deps
+    if (segment.bytes > maxSegmentBytes)
+      return spool.setAside(segment, `larger than ${maxSegmentBytes} bytes`)
     let content: Awaited<ReturnType<typeof readSegment>>
     try {
       content = await readSegment(segment.path)

@@ -106,7 +106,7 @@ t.test('a web page can not reach it: foreign Host, any Origin, a simple content 
 t.test('bad requests are refused and the process lives on', async (t) => {
   const { controller } = await world(t, null)
   const { port } = controller
-  t.match(await enrol(port, {}, '{'), { status: 400, body: { code: 'http.invalid' } })
+  t.match(await enrol(port, {}, '{'), { status: 400, body: { code: 'request.invalid' } })
   t.match(await enrol(port, {}, { ...asked, gatewayId: 'x' }), { status: 400 })
   t.match(await enrol(port, {}, { ...asked, hostname: 'x'.repeat(20_000) }), {
     status: 413,

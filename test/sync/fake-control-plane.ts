@@ -83,6 +83,8 @@ export class FakeControlPlane {
   readonly deviceCodes = new Set<string>(['123456'])
   readonly controllers = new Map<string, JWK>()
   readonly #controllerTokens = new Set<string>()
+  /** The ids that enrolments named. */
+  readonly gatewayIds: (string | undefined)[] = []
   readonly gatewayTokens = new Set<string>()
   controllerTokenLifeMs = 15 * 60_000
   gatewayTokenLifeMs = 15 * 60_000
@@ -243,6 +245,7 @@ export class FakeControlPlane {
       case 'POST /controller/v1/gateway-enrolments': {
         if (!this.#controllerTokens.has(bearer)) throw new Refusal(401, 'token.expired')
         const { gatewayId } = gatewayEnrolRequestSchema.parse(body)
+        this.gatewayIds.push(gatewayId)
         const accessToken = `gateway-${randomUUID()}`
         this.gatewayTokens.add(accessToken)
         return json({
@@ -279,7 +282,7 @@ export class FakeControlPlane {
       }
       case 'POST /gateway/v1/events': {
         const { events } = eventBatchSchema.parse(body)
-        if (events.some(this.refuseEvent)) throw new Refusal(400, 'http.invalid')
+        if (events.some(this.refuseEvent)) throw new Refusal(400, 'request.invalid')
         const fresh = events.filter(
           ({ meta }) => !this.events.some((known) => known.meta.eventId === meta.eventId),
         )

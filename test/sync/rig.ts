@@ -54,7 +54,8 @@ export async function startRig(t: Test): Promise<Rig> {
   }
 }
 
-async function startTestSync(
+/** Sync in this process, with a supervisor that only listens. */
+export async function startTestSync(
   t: Test,
   dir: string,
   controllerPort: number,

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -5,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pino from 'pino'
 import type { Test } from 'tap'
 import type { Logger } from '../../shared/log.ts'
+import type { WorkloadEvent } from '../../shared/wire/event.ts'
 
 /** A short path: a unix socket's name holds 107 bytes. */
 export async function tempDir(t: Test): Promise<string> {
@@ -42,3 +44,23 @@ export async function until<T>(
     await sleep(5)
   }
 }
+
+let made = 0
+/** An event of its own id. */
+export const sampleEvent = (): WorkloadEvent => ({
+  version: '1.0.0',
+  meta: {
+    timestamp: new Date().toISOString(),
+    eventType: 'mcp.request',
+    connectionId: randomUUID(),
+    eventId: randomUUID(),
+    action: 'forward',
+    severity: 'Info',
+    policyId: null,
+  },
+  workload: { client: null, server: null },
+  outcome: { result: 'Modified' },
+  application: {
+    mcp: { httpVersion: 'HTTP/1.1', headers: [], mcpMethod: 'tools/call', mcpSessionId: `${made++}` },
+  },
+})
