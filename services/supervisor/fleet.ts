@@ -32,8 +32,11 @@ export interface KnownSnapshot {
   readonly confirmedAt: number
 }
 
-/** A proxy that has its configuration but no policy yet gets connections after this long, and refuses by itself. */
-const graceMs = 2_000
+/**
+ * A proxy that has its configuration but no policy yet gets connections after this long, and refuses by itself. Longer
+ * than a start takes on a busy machine, sync's included, shorter than front holds a client's bytes.
+ */
+const graceMs = 10_000
 /** Sync holds no connection of a client; its events are on disk. */
 const syncDrainMs = 5_000
 
