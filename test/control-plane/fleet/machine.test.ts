@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { compactVerify, createLocalJWKSet, type JSONWebKeySet } from 'jose'
 import { test } from 'tap'
+import { Fault } from '../../../shared/faults.ts'
 import { sealingKeysSchema } from '../../../shared/wire/credential.ts'
 import { gatewayEnrolmentSchema } from '../../../shared/wire/enrolment.ts'
 import { snapshotSchema } from '../../../shared/wire/snapshot.ts'
@@ -288,4 +289,17 @@ test('the socket is not needed twice', async (t) => {
   await once(server, 'listening')
   t.pass('closing leaves no socket behind')
   server.close()
+})
+
+test('a credential that is not there right now is an error with its code, and does not look like a lost control plane', async (t) => {
+  const fleet = await startFleet({
+    credential: async () => {
+      throw new Fault('credential.unavailable', { detail: 'token endpoint answered 503' })
+    },
+  })
+  t.teardown(fleet.close)
+  const { gateway } = await enrol(fleet)
+  const ask = { issuer: 'https://gw.example', subject: 'ann', clientId: 'c', serverId: 'docs' }
+  const answer = await post(fleet.http, '/gateway/v1/credentials', ask, gateway.accessToken)
+  t.match(answer, { status: 424, body: { code: 'credential.unavailable', status: 424 } })
 })

@@ -1,0 +1,140 @@
+import { createHash } from 'node:crypto'
+import { test } from 'tap'
+import { Browser } from '../identity/browser.ts'
+import { connect, scene, tokenOf } from './credential-rig.ts'
+
+const digest = (text: string): string => createHash('sha256').update(text).digest('base64url')
+const refreshes = (grants: readonly string[], person: string): number =>
+  grants.filter((line) => line === `refresh_token ${person}`).length
+
+test('50 parallel questions of each of two people over an expired token: one refresh each, never the other’s', async (t) => {
+  const { upstream, plane } = await scene(t)
+  await connect(plane, upstream, 'ann')
+  await connect(plane, upstream, 'bob')
+  const before = { ann: tokenOf(await plane.ask('ann')), bob: tokenOf(await plane.ask('bob')) }
+  upstream.tokenDelayMs = 50
+  plane.clock.offset += 3_600_000
+
+  const asks = Array.from({ length: 100 }, (_, index) => (index % 2 === 0 ? 'ann' : 'bob') as 'ann' | 'bob')
+  const answers = await Promise.all(
+    asks.map(async (name) => ({ name, token: tokenOf(await plane.ask(name)) })),
+  )
+  for (const name of ['ann', 'bob'] as const) {
+    t.equal(refreshes(upstream.grants, `${name}-at-notes`), 1, `${name}: one refresh`)
+    const tokens = new Set(answers.filter((answer) => answer.name === name).map(({ token }) => token))
+    t.equal(tokens.size, 1)
+    const [token] = tokens
+    t.not(token, before[name])
+    t.equal(await upstream.accountOf(token!), `${name}-at-notes`, 'the right account')
+  }
+  t.equal((await plane.ask('ann')).kind, 'headers')
+  t.equal(refreshes(upstream.grants, 'ann-at-notes'), 1, 'and no further one')
+})
+
+test('a token is renewed before it ends, and the rotated refresh token is the one used next', async (t) => {
+  const { upstream, plane } = await scene(t)
+  await connect(plane, upstream, 'ann')
+  plane.clock.offset += 200_000
+  await plane.ask('ann')
+  t.equal(refreshes(upstream.grants, 'ann-at-notes'), 0, '100 s are left: not yet')
+  plane.clock.offset += 60_000
+  for (const round of [1, 2, 3]) {
+    t.equal(await upstream.accountOf(tokenOf(await plane.ask('ann'))), 'ann-at-notes')
+    t.equal(refreshes(upstream.grants, 'ann-at-notes'), round)
+    plane.clock.offset += 290_000
+  }
+})
+
+test('a refresh that fails for now: the old token while it lives, then an error, then back', async (t) => {
+  const { upstream, plane } = await scene(t)
+  await connect(plane, upstream, 'ann')
+  const token = tokenOf(await plane.ask('ann'))
+  upstream.tokenStatus = 503
+  plane.clock.offset += 280_000
+  t.equal(tokenOf(await plane.ask('ann')), token, '20 s are left')
+  const tries = () => upstream.requests.filter((line) => line === 'POST /token').length
+  const before = tries()
+  t.equal(tokenOf(await plane.ask('ann')), token)
+  t.equal(tries(), before, 'not tried again before the backoff is over')
+  plane.clock.offset += 600_000
+  await t.rejects(plane.ask('ann'), { code: 'credential.unavailable' })
+  upstream.tokenStatus = undefined
+  plane.clock.offset += 120_000
+  t.equal((await plane.ask('ann')).kind, 'headers')
+})
+
+test('a grant that ended: the connection is broken, its owner is asked, and connecting again heals it', async (t) => {
+  const { upstream, plane } = await scene(t)
+  const browser = new Browser()
+  await connect(plane, upstream, 'ann', browser)
+  await upstream.revokeGrants('ann-at-notes')
+  plane.clock.offset += 3_600_000
+  const asks = await Promise.all(Array.from({ length: 10 }, () => plane.ask('ann')))
+  for (const answer of asks) t.match(answer, { kind: 'authorization_required', message: /has ended/ })
+  t.equal(upstream.requests.filter((line) => line === 'POST /token').length, 2, 'one code, one refresh')
+  t.equal(plane.changed.length, 2, 'gateways were told')
+  const list = await browser.get(`${plane.origin}/connections`)
+  t.match(list.text, /Needs to be connected again/)
+  t.match(list.text, /last problem: invalid_grant/)
+  await plane.ask('ann')
+  t.equal(
+    upstream.requests.filter((line) => line === 'POST /token').length,
+    2,
+    'a broken one is not tried again',
+  )
+  const page = await connect(plane, upstream, 'ann', browser)
+  t.match(page.text, /connected/)
+  t.equal((await plane.ask('ann')).kind, 'headers')
+})
+
+test('what the server refused is refreshed once; refused again, the owner is asked', async (t) => {
+  const { upstream, plane } = await scene(t)
+  await connect(plane, upstream, 'ann')
+  const first = tokenOf(await plane.ask('ann'))
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, () => plane.ask('ann', digest(`Bearer ${first}`))),
+  )
+  const second = tokenOf(answers[0]!)
+  t.not(second, first)
+  t.equal(refreshes(upstream.grants, 'ann-at-notes'), 1)
+  t.equal(
+    tokenOf(await plane.ask('ann', digest(first))),
+    second,
+    'an old one that is refused late changes nothing',
+  )
+  t.equal(refreshes(upstream.grants, 'ann-at-notes'), 1)
+  t.match(await plane.ask('ann', digest(`Bearer ${second}`)), { kind: 'authorization_required' })
+  t.equal(refreshes(upstream.grants, 'ann-at-notes'), 1, 'no storm of refreshes')
+})
+
+test('refused, refreshed, and refused again an hour later is a new refusal', async (t) => {
+  const { upstream, plane } = await scene(t)
+  await connect(plane, upstream, 'ann')
+  const first = tokenOf(await plane.ask('ann'))
+  const second = tokenOf(await plane.ask('ann', digest(first)))
+  plane.clock.offset += 100_000
+  t.not(tokenOf(await plane.ask('ann', digest(second))), second)
+})
+
+test('disconnecting while a refresh is away: the late answer is dropped', async (t) => {
+  const { upstream, plane } = await scene(t)
+  const browser = new Browser()
+  await connect(plane, upstream, 'ann', browser)
+  const list = await browser.get(`${plane.origin}/connections`)
+  upstream.tokenDelayMs = 300
+  plane.clock.offset += 3_600_000
+  const asked = plane.ask('ann')
+  await browser.submit(list, '/disconnect')
+  t.match(await asked, { kind: 'authorization_required' })
+  t.match(await plane.ask('ann'), { kind: 'authorization_required' })
+})
+
+test('a token without an end and without a refresh token is used until it is refused', async (t) => {
+  const { upstream, plane } = await scene(t)
+  await connect(plane, upstream, 'ann')
+  plane.db.prepare('UPDATE user_credential SET expires_at = NULL').run()
+  plane.clock.offset += 10 * 86_400_000
+  const answer = await plane.ask('ann')
+  t.match(answer, { kind: 'headers', expiresAt: null })
+  t.equal(refreshes(upstream.grants, 'ann-at-notes'), 0)
+})
