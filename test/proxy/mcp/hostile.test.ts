@@ -67,7 +67,7 @@ const ok = (body: { id?: number }, response: ServerResponse): void => {
 }
 
 t.test('a server that misbehaves fails its own call alone, in time', async (t) => {
-  const rig = await startRig({ timeouts: { tools_call: 300 } })
+  const rig = await startRig({ timeouts: { tools_call: 1_500 } })
   t.teardown(() => rig.close())
   const cases: { name: string; code: number; handler: Handler }[] = [
     { name: 'hangs', code: 5040, handler: () => {} },
@@ -137,7 +137,7 @@ t.test('a server that misbehaves fails its own call alone, in time', async (t) =
     const startedAt = performance.now()
     const { last } = await post(rig, 'tools/call', { name: 'bad_go' })
     t.equal(last.error?.code, code, `${name}: ${last.error?.message}`)
-    t.ok(performance.now() - startedAt < 3_000, `${name}: within its limit`)
+    t.ok(performance.now() - startedAt < 10_000, `${name}: within its limit`)
     t.notMatch(JSON.stringify(last), /127\.0\.0\.1|stack|node_modules/, `${name}: says nothing of the inside`)
     t.match((await post(rig, 'tools/call', { name: 'good_go' })).last.result, { content: [{ text: 'ok' }] })
     await Promise.all([bad.close(), good.close()])

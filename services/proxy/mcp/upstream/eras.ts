@@ -17,6 +17,8 @@ export interface Verdict {
 
 /** Which era a server speaks, asked once per server, whoever asks: it is the server's, not the person's. */
 export interface Eras {
+  /** The verdict, where it is there already: no wait on the way of most requests. */
+  known(server: ServerWorkload): Verdict | undefined
   of(request: UpstreamRequest, credential: Headers): Promise<Verdict>
   forget(server: ServerWorkload): void
 }
@@ -31,7 +33,10 @@ export function createEras(deps: {
   nextId(): number
 }): Eras {
   const { http, config, info, nextId } = deps
-  const verdicts = new LRUCache<string, Promise<Verdict>>({ max: 2_000, ttl: verdictMs })
+  const verdicts = new LRUCache<string, { asking: Promise<Verdict>; verdict?: Verdict }>({
+    max: 2_000,
+    ttl: verdictMs,
+  })
 
   async function probe(request: UpstreamRequest, credential: Headers): Promise<Verdict> {
     const { server, principal, binding, capabilities, live, signal } = request
@@ -54,16 +59,22 @@ export function createEras(deps: {
   }
 
   return {
+    known: (server) => verdicts.get(server.url)?.verdict,
     of(request, credential) {
       const { url } = request.server
-      const known = verdicts.get(url)
-      if (known) return known
-      const asking = probe(request, credential)
-      verdicts.set(url, asking)
-      asking.catch(() => {
-        if (verdicts.peek(url) === asking) verdicts.delete(url)
-      })
-      return asking
+      const held = verdicts.get(url)
+      if (held) return held.asking
+      const entry: { asking: Promise<Verdict>; verdict?: Verdict } = { asking: probe(request, credential) }
+      verdicts.set(url, entry)
+      entry.asking.then(
+        (verdict) => {
+          entry.verdict = verdict
+        },
+        () => {
+          if (verdicts.peek(url) === entry) verdicts.delete(url)
+        },
+      )
+      return entry.asking
     },
     forget: (server) => {
       verdicts.delete(server.url)

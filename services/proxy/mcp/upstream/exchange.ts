@@ -2,7 +2,8 @@ import { Fault } from '../../../../shared/faults.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { asMessage, isObject, isResponse } from '../jsonrpc.ts'
 import type { JsonRpcMessage, JsonRpcResponse, RequestId } from '../types.ts'
-import { readText, type UpstreamHttp, type UpstreamResponse } from './http.ts'
+import type { UpstreamBody } from './body.ts'
+import type { UpstreamHttp, UpstreamResponse } from './http.ts'
 import { readEvents } from './sse.ts'
 
 export interface Exchanged {
@@ -45,17 +46,17 @@ export async function exchange(
   })
   const type = String(headers['content-type'] ?? '')
   if (status < 200 || status > 299) {
-    const text = await readText(body, 65_536).catch(() => '')
+    const text = await body.text(65_536).catch(() => '')
     const refusal = type.includes('json') ? parse(text) : undefined
     return { status, headers, ...(refusal && isResponse(refusal) ? { refusal } : {}) }
   }
   if (!('id' in message) || !('method' in message)) {
-    void body.dump({ limit: 65_536 }).catch(() => {})
+    body.dump()
     return { status, headers }
   }
   const response = type.startsWith('text/event-stream')
-    ? await answerInStream(body, message.id, limit, options.onMessage, signal)
-    : answerInJson(await readText(body, limit).catch((error) => rethrow(error, signal)), message.id)
+    ? await answerInStream(body, message.id, limit, options.onMessage)
+    : answerInJson(await body.text(limit), message.id)
   return { status, headers, response }
 }
 
@@ -68,15 +69,14 @@ function answerInJson(text: string, id: RequestId): JsonRpcResponse {
 }
 
 async function answerInStream(
-  body: UpstreamResponse['body'],
+  body: UpstreamBody,
   id: RequestId,
   limit: number,
   onMessage: ExchangeOptions['onMessage'],
-  signal: AbortSignal,
 ): Promise<JsonRpcResponse> {
   const events = readEvents(body, limit)
   for (;;) {
-    const next = await events.next().catch((error) => rethrow(error, signal))
+    const next = await events.next()
     if (next.done) throw new Fault('upstream.garbage', { detail: 'the stream ended without an answer' })
     if (next.value === '') continue
     const message = parse(next.value)
@@ -91,7 +91,7 @@ async function answerInStream(
 }
 
 /** Reads to the end so that the connection can be used again, but not for long. */
-function letEnd(events: AsyncGenerator<string>, body: UpstreamResponse['body']): void {
+function letEnd(events: AsyncGenerator<string>, body: UpstreamBody): void {
   const timer = setTimeout(() => body.destroy(), lingerMs)
   timer.unref()
   void (async () => {
@@ -103,15 +103,6 @@ function letEnd(events: AsyncGenerator<string>, body: UpstreamResponse['body']):
       clearTimeout(timer)
     }
   })()
-}
-
-function rethrow(error: unknown, signal: AbortSignal): never {
-  if (signal.aborted) throw signal.reason
-  if (error instanceof Fault) throw error
-  throw new Fault('upstream.unreachable', {
-    detail: `the connection broke: ${(error as Error).message}`,
-    cause: error,
-  })
 }
 
 function parse(text: string): JsonRpcMessage | undefined {

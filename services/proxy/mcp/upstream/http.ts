@@ -1,13 +1,14 @@
 import { isIP } from 'node:net'
-import { Agent, type Dispatcher } from 'undici'
+import { Agent } from 'undici'
 import { Fault } from '../../../../shared/faults.ts'
 import { createNetworkGuard, type NetworkGuard } from '../../../../shared/networks.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import { UpstreamBody } from './body.ts'
 
 export interface UpstreamResponse {
   status: number
   headers: Record<string, string | string[] | undefined>
-  body: AsyncIterable<Uint8Array> & { destroy(): void; dump(options?: { limit: number }): Promise<void> }
+  body: UpstreamBody
 }
 
 export interface HttpRequest {
@@ -24,17 +25,18 @@ export interface UpstreamHttp {
   close(): Promise<void>
 }
 
-interface Pool {
+interface Target {
   agent: Agent
-  guard: NetworkGuard
+  origin: string
+  path: string
 }
 
 export function createUpstreamHttp(): UpstreamHttp {
   /** One agent per set of allowed networks: a connection opened for one server is never used by a stricter one. */
-  const pools = new Map<string, Pool>()
-  const urls = new WeakMap<ServerWorkload, { origin: string; path: string; literal: string | null }>()
+  const pools = new Map<string, { agent: Agent; guard: NetworkGuard }>()
+  const targets = new WeakMap<ServerWorkload, Target>()
 
-  const poolOf = (server: ServerWorkload): Pool => {
+  const poolOf = (server: ServerWorkload) => {
     const key = server.allowedNetworks.join(',')
     let pool = pools.get(key)
     if (!pool) {
@@ -55,43 +57,64 @@ export function createUpstreamHttp(): UpstreamHttp {
     return pool
   }
 
-  const urlOf = (server: ServerWorkload) => {
-    let parts = urls.get(server)
-    if (!parts) {
+  /** Throws `upstream.blocked` where the URL is a literal address out of bounds: a lookup is not asked for those. */
+  const targetOf = (server: ServerWorkload): Target => {
+    let target = targets.get(server)
+    if (!target) {
+      const { agent, guard } = poolOf(server)
       const url = new URL(server.url)
       const host = url.hostname.replace(/^\[|\]$/g, '')
-      parts = { origin: url.origin, path: url.pathname + url.search, literal: isIP(host) ? host : null }
-      urls.set(server, parts)
+      if (isIP(host)) guard.check(host)
+      target = { agent, origin: url.origin, path: url.pathname + url.search }
+      targets.set(server, target)
     }
-    return parts
+    return target
   }
 
   return {
     async send(server, { method, headers, body, signal }) {
-      const { agent, guard } = poolOf(server)
-      const { origin, path, literal } = urlOf(server)
-      // A lookup is not asked for an address that is written out.
-      if (literal !== null) guard.check(literal)
-      try {
-        const answer = await agent.request({
-          origin,
-          path,
-          method: method as Dispatcher.HttpMethod,
-          headers,
-          body: body ?? null,
-          signal,
-        })
-        return { status: answer.statusCode, headers: answer.headers, body: answer.body }
-      } catch (error) {
-        if (signal.aborted) throw signal.reason
-        if (error instanceof Fault) throw error
-        const cause = (error as { cause?: unknown }).cause
-        if (cause instanceof Fault) throw cause
-        throw new Fault('upstream.unreachable', {
-          detail: `${origin}: ${(error as Error).message}`,
-          cause: error,
-        })
-      }
+      if (signal.aborted) throw signal.reason
+      const { agent, origin, path } = targetOf(server)
+      return new Promise((resolve, reject) => {
+        let answer: UpstreamBody | undefined
+        let stop: (() => void) | undefined
+        const fail = (error: Error): void => {
+          signal.removeEventListener('abort', onAbort)
+          const failure = signal.aborted ? (signal.reason as Error) : asFault(error, origin)
+          if (answer) answer.finish(failure)
+          else reject(failure)
+        }
+        const onAbort = (): void => {
+          if (stop) stop()
+          // Still waiting for a connection: nobody else would notice before there is one.
+          else reject(signal.reason as Error)
+        }
+        signal.addEventListener('abort', onAbort, { once: true })
+        agent.dispatch(
+          { origin, path, method, headers, body: body ?? null },
+          {
+            onRequestStart(controller) {
+              stop = () => controller.abort(signal.reason as Error)
+              if (signal.aborted) stop()
+            },
+            onResponseStart(controller, status, answered) {
+              if (status < 200) return
+              answer = new UpstreamBody(controller)
+              resolve({ status, headers: answered, body: answer })
+            },
+            onResponseData(_controller, chunk) {
+              answer?.push(chunk)
+            },
+            onResponseEnd() {
+              signal.removeEventListener('abort', onAbort)
+              answer?.finish()
+            },
+            onResponseError(_controller, error) {
+              fail(error)
+            },
+          },
+        )
+      })
     },
     async close() {
       await Promise.all([...pools.values()].map(({ agent }) => agent.destroy()))
@@ -99,16 +122,8 @@ export function createUpstreamHttp(): UpstreamHttp {
   }
 }
 
-/** A whole body as text, at most `limit` bytes. */
-export async function readText(body: UpstreamResponse['body'], limit: number): Promise<string> {
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of body) {
-    size += chunk.length
-    if (size > limit) throw new Fault('upstream.too_large')
-    chunks.push(chunk)
-  }
-  return (
-    chunks.length === 1 ? Buffer.from(chunks[0]!.buffer, chunks[0]!.byteOffset, size) : Buffer.concat(chunks)
-  ).toString('utf8')
+function asFault(error: Error, origin: string): Fault {
+  if (error instanceof Fault) return error
+  if (error.cause instanceof Fault) return error.cause
+  return new Fault('upstream.unreachable', { detail: `${origin}: ${error.message}`, cause: error })
 }

@@ -25,6 +25,8 @@ export interface LegacySession {
  * alone: what is lost is opened again.
  */
 export interface LegacySessions {
+  /** The one that is open, without a wait. */
+  known(request: UpstreamRequest): LegacySession | undefined
   /** The one that is there, or a new one. `stale`: the one that the server just refused; another is opened. */
   get(request: UpstreamRequest, credential: Headers, stale?: LegacySession): Promise<LegacySession>
   end(binding: string): void
@@ -41,13 +43,13 @@ export function createLegacySessions(deps: {
 }): LegacySessions {
   const { http, config, info, nextId } = deps
   const timeout = (name: string): number => config.timeouts[name] ?? 10_000
-  const sessions = new LRUCache<string, Promise<LegacySession>>({
+  const sessions = new LRUCache<string, { opening: Promise<LegacySession>; session?: LegacySession }>({
     max: maxSessions,
     ttl: config.sessionIdleTtlSecs * 1000,
     updateAgeOnGet: true,
     // Whatever pushed it out, the server need not keep it.
-    dispose: (session, _key, reason) => {
-      if (reason !== 'set') void session.then(close).catch(() => {})
+    dispose: ({ opening }, _key, reason) => {
+      if (reason !== 'set') void opening.then(close).catch(() => {})
     },
   })
 
@@ -102,21 +104,31 @@ export function createLegacySessions(deps: {
       headers: { ...credential, ...headers },
       signal: deadline(5_000),
     })
-    await body.dump({ limit: 65_536 })
+    body.dump()
   }
 
+  const keyOf = ({ binding, server }: UpstreamRequest): string => `${binding}\n${server.id}`
+
   return {
-    async get(request, credential, stale) {
-      const key = `${request.binding}\n${request.server.id}`
-      const known = sessions.get(key)
+    known: (request) => sessions.get(keyOf(request))?.session,
+    get(request, credential, stale) {
+      const key = keyOf(request)
+      const held = sessions.get(key)
       // Of several calls that found the same session gone, the first opens the next one for all.
-      if (known && (stale === undefined || (await known.catch(() => stale)) !== stale)) return known
-      const opening = open(request, credential, stale !== undefined)
-      sessions.set(key, opening)
-      opening.catch(() => {
-        if (sessions.peek(key) === opening) sessions.delete(key)
-      })
-      return opening
+      if (held && (stale === undefined || held.session !== stale)) return held.opening
+      const entry: { opening: Promise<LegacySession>; session?: LegacySession } = {
+        opening: open(request, credential, stale !== undefined),
+      }
+      sessions.set(key, entry)
+      entry.opening.then(
+        (session) => {
+          entry.session = session
+        },
+        () => {
+          if (sessions.peek(key) === entry) sessions.delete(key)
+        },
+      )
+      return entry.opening
     },
     end(binding) {
       for (const key of [...sessions.keys()]) if (key.startsWith(`${binding}\n`)) sessions.delete(key)

@@ -124,7 +124,7 @@ export function createUpstreams(deps: {
 
   async function once(request: UpstreamRequest, credential: Headers): Promise<UpstreamAnswer> {
     const { server, signal } = request
-    const { era } = await abortable(eras.of(request, credential), signal)
+    const { era } = eras.known(server) ?? (await abortable(eras.of(request, credential), signal))
     if (era === 'modern') {
       const exchanged = refuseUnauthorized(await askModern(request, credential))
       const response = exchanged.response ?? exchanged.refusal
@@ -135,7 +135,7 @@ export function createUpstreams(deps: {
       const now = await abortable(eras.of(request, credential), signal)
       if (now.era === 'modern') throw unanswered(exchanged)
     }
-    const session = await abortable(sessions.get(request, credential), signal)
+    const session = sessions.known(request) ?? (await abortable(sessions.get(request, credential), signal))
     let exchanged = await askLegacy(request, credential, session)
     if (session.id !== undefined && (exchanged.status === 404 || exchanged.status === 400)) {
       // The server forgot the session (restart, expiry; some say 400): open another and ask again, unseen by the client.
