@@ -27,6 +27,8 @@ export class Exchange implements McpCall {
   message!: JsonRpcMessage
   /** Response events recorded so far; a refusal that nobody recorded becomes one. */
   responses = 0
+  /** What all events of this exchange say alike, as JSON; made with the first. */
+  trail: string | undefined
 
   #abort: AbortController | undefined
   #gone = false

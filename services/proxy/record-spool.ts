@@ -10,8 +10,9 @@ export interface SpoolDeps {
   readonly owner: string
   readonly clock: Clock
   readonly log: Logger
-  /** Bytes that may wait in memory for the disk; more is dropped, loudly. */
-  readonly maxPendingBytes?: number
+  /** Blocks that may wait in memory for the disk, at least 2; what does not fit is dropped, loudly. */
+  readonly maxBlocks?: number
+  readonly blockBytes?: number
 }
 
 interface Segment {
@@ -19,6 +20,12 @@ interface Segment {
   readonly path: string
   readonly openedAt: number
   bytes: number
+}
+
+interface Block {
+  readonly bytes: Buffer
+  used: number
+  lines: number
 }
 
 /** What a SIGKILL can lose. */
@@ -30,11 +37,17 @@ const sealBytes = 256 * 1024
  * Lines on their way to sync: appended in batches to `<owner>-<seq>.open`, renamed to `.ready` when the segment is a
  * second old or 256 KiB long. `seq` is the time in ms, only ever rising, so that a restart never reuses a name and
  * names sort by age. `append` never waits and never throws. What a killed process leaves open, sync adopts.
+ *
+ * Lines are encoded at once into blocks that are used again: kept as strings until the write they cost more in
+ * garbage collection than everything else in a request.
  */
 export class Spool {
   readonly #deps: SpoolDeps
-  #pending: string[] = []
-  #pendingBytes = 0
+  readonly #blockBytes: number
+  readonly #full: Block[] = []
+  #current: Block
+  readonly #free: Block[] = []
+  #blocks = 1
   #timer: NodeJS.Timeout | undefined
   #work: Promise<void> = Promise.resolve()
   #segment: Segment | undefined
@@ -46,6 +59,8 @@ export class Spool {
 
   constructor(deps: SpoolDeps) {
     this.#deps = deps
+    this.#blockBytes = deps.blockBytes ?? 256 * 1024
+    this.#current = this.#block()
   }
 
   async start(): Promise<void> {
@@ -53,13 +68,16 @@ export class Spool {
   }
 
   append(line: string): void {
-    const size = line.length + 1
-    if (this.#closed || this.#pendingBytes + size > (this.#deps.maxPendingBytes ?? 8 * 1024 * 1024)) {
+    // Three bytes for each UTF-16 unit is the most that UTF-8 takes.
+    const most = line.length * 3 + 1
+    if (this.#closed || (this.#current.used + most > this.#blockBytes && !this.#turn(most))) {
       this.#drop(1, 'more events than the disk takes')
       return
     }
-    this.#pending.push(line)
-    this.#pendingBytes += size
+    const block = this.#current
+    block.used += block.bytes.write(line, block.used)
+    block.bytes[block.used++] = 0x0a
+    block.lines++
     this.#timer ??= setTimeout(() => this.#kick(), flushMs)
   }
 
@@ -71,37 +89,55 @@ export class Spool {
     await this.#work
   }
 
+  /** Takes a block with room for `most` bytes; false where memory for that is used up. */
+  #turn(most: number): boolean {
+    if (most > this.#blockBytes) return false
+    let next = this.#free.pop()
+    if (!next) {
+      if (this.#blocks >= (this.#deps.maxBlocks ?? 32)) return false
+      this.#blocks++
+      next = this.#block()
+    }
+    this.#full.push(this.#current)
+    this.#current = next
+    return true
+  }
+
+  #block(): Block {
+    return { bytes: Buffer.allocUnsafeSlow(this.#blockBytes), used: 0, lines: 0 }
+  }
+
   #kick(): void {
     this.#timer = undefined
     this.#work = this.#work.then(() => this.#flush(false))
   }
 
-  async #flush(seal: boolean): Promise<void> {
-    const lines = this.#pending
-    this.#pending = []
-    this.#pendingBytes = 0
-    try {
-      if (lines.length > 0) {
-        this.#segment ??= await this.#open()
-        const { bytesWritten } = await this.#segment.handle.write(`${lines.join('\n')}\n`)
-        this.#segment.bytes += bytesWritten
-        this.written += lines.length
-      }
-      const segment = this.#segment
-      if (!segment) return
-      const age = this.#deps.clock.now() - segment.openedAt
-      if (seal || age >= sealMs || segment.bytes >= sealBytes) {
-        this.#segment = undefined
-        await segment.handle.close()
-        await rename(segment.path, segment.path.replace(/\.open$/, '.ready'))
-      } else if (!this.#closed) {
-        this.#timer ??= setTimeout(() => this.#kick(), Math.min(sealMs - age, sealMs))
-      }
-    } catch (error) {
-      await this.#segment?.handle.close().catch(() => {})
-      this.#segment = undefined
-      this.#drop(lines.length, error instanceof Error ? error.message : String(error))
+  async #flush(last: boolean): Promise<void> {
+    let turned = false
+    for (;;) {
+      // While one block is on its way to the disk, lines go on into another.
+      if (!turned && this.#current.used > 0) turned = this.#turn(0)
+      const block = this.#full.shift()
+      if (!block) break
+      await this.#write(block).catch((error: unknown) => this.#failed(error, block.lines))
+      block.used = 0
+      block.lines = 0
+      this.#free.push(block)
     }
+    const segment = this.#segment
+    if (!segment) return
+    const age = this.#deps.clock.now() - segment.openedAt
+    if (last || age >= sealMs) await this.#seal(segment).catch((error: unknown) => this.#failed(error, 0))
+    else if (!this.#closed) this.#timer ??= setTimeout(() => this.#kick(), sealMs - age)
+  }
+
+  async #write(block: Block): Promise<void> {
+    this.#segment ??= await this.#open()
+    const segment = this.#segment
+    await segment.handle.write(block.bytes, 0, block.used)
+    segment.bytes += block.used
+    this.written += block.lines
+    if (segment.bytes >= sealBytes) await this.#seal(segment)
   }
 
   async #open(): Promise<Segment> {
@@ -111,10 +147,23 @@ export class Spool {
     return { handle: await open(path, 'wx', 0o600), path, bytes: 0, openedAt: now }
   }
 
+  async #seal(segment: Segment): Promise<void> {
+    this.#segment = undefined
+    await segment.handle.close()
+    await rename(segment.path, segment.path.replace(/\.open$/, '.ready'))
+  }
+
+  async #failed(error: unknown, lines: number): Promise<void> {
+    const segment = this.#segment
+    this.#segment = undefined
+    await segment?.handle.close().catch(() => {})
+    this.#drop(lines, error instanceof Error ? error.message : String(error))
+  }
+
   #drop(count: number, why: string): void {
     this.dropped += count
     const now = this.#deps.clock.now()
-    if (now - this.#toldAt < 5_000) return
+    if (count === 0 || now - this.#toldAt < 5_000) return
     this.#toldAt = now
     this.#deps.log.error({ dropped: this.dropped, why }, 'audit events lost')
   }
