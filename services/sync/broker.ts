@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { dirname, join } from 'node:path'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
-import { problemContentType, toProblem } from '../../shared/problem.ts'
+import { problemContentType, problemStatus, toProblem } from '../../shared/problem.ts'
 import { sseEvent } from '../../shared/sse.ts'
 import { credentialRequestSchema } from '../../shared/wire/credential.ts'
 import type { CredentialKey, Credentials } from './credentials.ts'
@@ -131,7 +131,7 @@ export class Broker {
       'refused on sync.sock',
     )
     if (response.headersSent) return void response.destroy()
-    response.writeHead(fault.spec.status, {
+    response.writeHead(problemStatus(fault), {
       'content-type': problemContentType,
       // What is left of a body that was too large is not worth reading.
       ...(request.complete && !this.#closing ? {} : { connection: 'close' }),

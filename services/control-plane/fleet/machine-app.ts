@@ -3,7 +3,7 @@ import type { z } from 'zod'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault, type FaultCode } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
-import { problemContentType, toProblem } from '../../../shared/problem.ts'
+import { problemContentType, problemStatus, toProblem } from '../../../shared/problem.ts'
 import {
   type CredentialAnswer,
   type CredentialRequest,
@@ -63,17 +63,12 @@ export function buildMachineApp(deps: MachineAppDeps): FastifyInstance {
   app.setErrorHandler((error, request, reply) => {
     const fault = asFault(error)
     const { method } = request
-    // A fault that agents get as a JSON-RPC error has 200 in the table; between machines an error is an error. 4xx and
-    // not 5xx: the control plane is well, so a gateway must not take it for lost.
-    const status = fault.spec.status < 400 ? 424 : fault.spec.status
+    const status = problemStatus(fault)
     const about = { method, path: request.routeOptions.url, code: fault.code, detail: fault.detail }
     if (status >= 500) deps.log.error({ ...about, err: fault }, 'machine request failed')
     else deps.log.warn(about, 'machine request refused')
     if (status === 429) reply.header('retry-after', '60')
-    return reply
-      .code(status)
-      .type(problemContentType)
-      .send({ ...toProblem(fault), status })
+    return reply.code(status).type(problemContentType).send(toProblem(fault))
   })
   app.setNotFoundHandler(() => {
     throw new Fault('http.not_found')
