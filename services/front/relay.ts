@@ -9,7 +9,7 @@ export interface RelayLimits {
 
 /** One connection whose bytes flow. */
 export interface Relay {
-  /** The last bytes came from proxy at least `quietMs` ago: no HTTP/1.1 request is waiting for its answer. */
+  /** The client did not speak last, and proxy not for `quietMs`: no HTTP/1.1 request is waiting for its answer. */
   answered(quietMs: number): boolean
   /** Says goodbye to the client after what is already written. */
   end(): void
@@ -25,7 +25,8 @@ export interface Relay {
  * sockets do not need.
  */
 export function relay(client: Socket, proxy: Socket, limits: RelayLimits, done: () => void): Relay {
-  let proxySpokeAt = 0
+  // A connection on which nothing was said yet owes nobody an answer.
+  let proxySpokeAt = performance.now()
   let open = 2
   let lingering: NodeJS.Timeout | undefined
   const closed = (): void => {
@@ -63,9 +64,9 @@ export function relay(client: Socket, proxy: Socket, limits: RelayLimits, done: 
     if (!proxy.writableEnded || !proxy.readableEnded) proxy.destroy()
     closed()
   })
-  proxy.on('close', (broken) => {
-    if (broken) client.destroy()
-    else end()
+  // Also where proxy broke off: what it said before is still on its way, and HTTP's own framing tells the rest.
+  proxy.on('close', () => {
+    end()
     closed()
   })
   client.setTimeout(limits.idleMs)

@@ -77,7 +77,13 @@ export function describe({ fleet, config, startedAt, now, lastReload }: StatusSo
           ? { at: new Date(slot.lastError.at).toISOString(), text: slot.lastError.text }
           : null,
       }
-      const rows = slot.children.map((child) => ({ ...about, ...describeChild(child, now) }))
+      const retiring: ReadonlySet<unknown> = slot.retiring
+      const rows = slot.children.map((child) => ({
+        ...about,
+        ...describeChild(child, now),
+        // Its drain begins a moment after its successor was announced; for a reader it is over already.
+        ...(retiring.has(child) ? { state: 'draining' as const } : {}),
+      }))
       if (slot.current && !slot.crashLooping) return rows
       const absent = {
         ...nobody,

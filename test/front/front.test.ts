@@ -107,12 +107,14 @@ t.test('port 80 redirects and relays nothing', async (t) => {
 t.test('large bodies both ways, at the pace of the slower side', async (t) => {
   const size = 24 * 1024 * 1024
   let received = 0
+  const whole = Promise.withResolvers<void>()
   const proxy = await startFakeProxy(socket('d'), (request, response) => {
     request.on('data', (chunk: Buffer) => {
       received += chunk.length
     })
     request.on('end', () => {
       response.end(Buffer.alloc(size, 'b'))
+      whole.resolve()
     })
   })
   const front = await startFront(first, [proxy.path])
@@ -123,7 +125,8 @@ t.test('large bodies both ways, at the pace of the slower side', async (t) => {
   client.write(`POST /big HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: ${size}\r\n\r\n`)
   client.write(Buffer.alloc(size, 'a'))
   // Not reading: what the proxy answers has to wait on its side, not in the front.
-  await sleep(400)
+  await whole.promise
+  await sleep(300)
   const waiting = [...proxy.sockets].reduce((sum, { writableLength }) => sum + writableLength, 0)
   let answered = 0
   client.on('data', (chunk) => {
@@ -229,27 +232,48 @@ t.test('at most maxConnections', async (t) => {
   t.equal((await ask({ port: front.port })).status, 200)
 })
 
+t.test('an answer before the end of the body reaches a client that still sends', async (t) => {
+  const proxy = await startFakeProxy(socket('m'), (_request, response) => {
+    response.writeHead(413, { connection: 'close' })
+    response.end('too large')
+  })
+  const front = await startFront(first, [proxy.path])
+  t.teardown(() => Promise.all([front.stop(), proxy.close()]))
+  const client = dial(front.port)
+  client.on('error', () => {})
+  await once(client, 'secureConnect')
+  client.write('POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 50000000\r\n\r\n')
+  const sending = setInterval(() => client.writable && client.write(Buffer.alloc(16_384)), 1)
+  t.match(await text(client), /^HTTP\/1.1 413 [\s\S]*too large\r\n0\r\n/)
+  clearInterval(sending)
+  client.destroy()
+})
+
 t.test('a drain lets the running request finish and takes no new ones', async (t) => {
-  const started = Promise.withResolvers<() => void>()
+  const started: (() => void)[] = []
   const proxy = await startFakeProxy(socket('l'), (_request, response) => {
-    started.resolve(() => response.end('finished'))
+    started.push(() => response.end('finished'))
   })
   const front = await startFront(first, [proxy.path])
   t.teardown(() => Promise.all([front.stop(), proxy.close()]))
   const answer = ask({ port: front.port })
-  const finish = await started.promise
-  const idle = new Agent({ keepAlive: true })
-  const idleSocket = dial(front.port)
-  idleSocket.on('error', () => {})
-  idleSocket.resume()
-  await once(idleSocket, 'secureConnect')
+  const endless = ask({ port: front.port }).then(
+    () => 'answered',
+    () => 'cut',
+  )
+  while (started.length < 2) await sleep(5)
+  const silent = dial(front.port)
+  await once(silent, 'secureConnect')
+  silent.resume()
+  const exited = once(front.child, 'exit')
 
   front.send({ type: 'drain', deadlineMs: 1_500 })
   await sleep(200)
-  finish()
+  started[0]?.()
   t.equal((await answer).body, 'finished')
-  const exited = once(front.child, 'exit')
-  t.equal((await front.report('drained')).left, 1, 'the connection that never asked is cut at the deadline')
+  await once(silent, 'end')
+  t.equal(await Promise.race([endless, sleep(0, 'waiting')]), 'waiting', 'who waits for nothing goes first')
+  t.equal((await front.report('drained')).left, 1, 'what does not end is cut at the deadline')
+  t.equal(await endless, 'cut')
   t.same(await exited, [0, null])
-  idle.destroy()
 })

@@ -41,19 +41,19 @@ export async function startFakeProxy(path: string, handler?: Handler): Promise<F
     sockets.add(socket)
     socket.on('error', () => {})
     socket.on('close', () => sockets.delete(socket))
-    const onData = (chunk: Buffer): void => {
+    const onReadable = (): void => {
+      const chunk: Buffer | null = socket.read()
+      if (chunk === null) return
       const header = reader.push(chunk)
       if (!header) return
-      socket.off('data', onData)
-      socket.pause()
+      socket.off('readable', onReadable)
       infos.push(header.info)
       byPort.set(socket, header.info)
       if (header.rest.length > 0) socket.unshift(header.rest)
       if (header.info.alpn === 'h2') h2.emit('connection', socket)
       else http.emit('connection', socket)
-      socket.resume()
     }
-    socket.on('data', onData)
+    socket.on('readable', onReadable)
   })
   server.listen(path)
   await once(server, 'listening')
