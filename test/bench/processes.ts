@@ -25,19 +25,26 @@ export async function startHelper(script: string, args: readonly string[]): Prom
 }
 
 export interface Load {
-  run(job: Job): Promise<Report>
+  /** `measuring` is called when every connection is open: right before the first request that counts. */
+  run(job: Job, measuring?: () => void): Promise<Report>
   stop(): void
 }
 
 export function startLoad(): Load {
   const child = start('load.ts', [])
   const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
+  const next = async (): Promise<string> => {
+    const line = await lines.next()
+    if (line.done) throw new Error('the load generator ended')
+    return line.value
+  }
   return {
-    run: async (job) => {
+    run: async (job, measuring) => {
       child.stdin?.write(`${JSON.stringify(job)}\n`)
-      const line = await lines.next()
-      if (line.done) throw new Error('the load generator ended')
-      return JSON.parse(line.value) as Report
+      if ((await next()) !== 'warm') throw new Error('the load generator did not warm up')
+      measuring?.()
+      child.stdin?.write('go\n')
+      return JSON.parse(await next()) as Report
     },
     stop: () => void child.kill(),
   }
