@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { PolicyIndex, Principal } from '../../shared/policy.ts'
 import type { Endpoint } from '../../shared/proxy-protocol.ts'
 import type { Verified } from './auth/verifier.ts'
-import type { Era, JsonRpcMessage, McpCall, Session } from './mcp/types.ts'
+import type { Era, JsonRpcMessage, McpCall, Session } from './mcp/protocol/types.ts'
 import { HttpReply, type KeepAlive } from './reply.ts'
 
 /**

@@ -45,6 +45,7 @@ export class Ingress {
         keepAliveTimeout: 75_000,
         headersTimeout: 15_000,
         requestTimeout: 120_000,
+        connectionsCheckingInterval: 5_000,
       },
       handler,
     )

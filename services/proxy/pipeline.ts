@@ -61,6 +61,7 @@ export class Pipeline {
   readonly #deps: RefuseDeps & { readonly recorder: EdgeRecorder }
   /** Moving average of µs per step; waiting for the client or a server counts in `read` and `core`. */
   readonly #costs = new Map<string, number>()
+  readonly #authFailures = { missing_header: 0, audience_mismatch: 0, invalid_token: 0 }
   #count = 0
 
   constructor(
@@ -96,13 +97,17 @@ export class Pipeline {
 
   /** `step.<name>.us`: the measured side of the budgets. */
   stats(): Record<string, number> {
-    return Object.fromEntries(
-      [...this.#costs].map(([name, us]) => [`step.${name}.us`, Math.round(us * 10) / 10]),
-    )
+    const costs = [...this.#costs].map(([name, us]) => [`step.${name}.us`, Math.round(us * 10) / 10])
+    const failures = Object.entries(this.#authFailures).map(([name, count]) => [
+      `authFailures.${name}`,
+      count,
+    ])
+    return Object.fromEntries([...costs, ...failures])
   }
 
   #refuse(x: Exchange, fault: Fault): void {
     const status = refuse(x, fault, this.#deps)
+    if (status === 401) this.#authFailures[authReason(fault)]++
     this.#deps.recorder.refused(x, fault, status)
   }
 
@@ -110,4 +115,10 @@ export class Pipeline {
     const former = this.#costs.get(name)
     this.#costs.set(name, former === undefined ? us : former + (us - former) / 16)
   }
+}
+
+/** The reasons that the product's metric of failed authentication tells apart. */
+function authReason(fault: Fault): 'missing_header' | 'audience_mismatch' | 'invalid_token' {
+  if (fault.code === 'token.missing') return 'missing_header'
+  return fault.code === 'token.audience' ? 'audience_mismatch' : 'invalid_token'
 }

@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { PolicyIndex } from '../../shared/policy.ts'
 import type { ServerWorkload } from '../../shared/wire/snapshot.ts'
 import type { Exchange } from './exchange.ts'
-import type { EventDetails } from './mcp/types.ts'
+import type { EventDetails } from './mcp/protocol/types.ts'
 import type { SealedSession } from './sessions.ts'
 
 /**

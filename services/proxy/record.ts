@@ -1,7 +1,7 @@
 import type { Clock } from '../../shared/clock.ts'
 import type { Fault } from '../../shared/faults.ts'
 import type { Exchange } from './exchange.ts'
-import type { EventDetails, McpCall, Recorder } from './mcp/types.ts'
+import type { EventDetails, McpCall, Recorder } from './mcp/protocol/types.ts'
 import { type EventFrame, eventJson, requestMcp, responseMcp } from './record-event.ts'
 import { gatewayDecision } from './steps/decide.ts'
 

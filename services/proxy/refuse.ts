@@ -4,7 +4,7 @@ import { problemContentType, toProblem } from '../../shared/problem.ts'
 import { challenge } from './auth/challenge.ts'
 import { abandonBody } from './body.ts'
 import type { Exchange } from './exchange.ts'
-import { faultError, isRequest } from './mcp/jsonrpc.ts'
+import { faultError, isRequest } from './mcp/protocol/jsonrpc.ts'
 
 export interface RefuseDeps {
   readonly log: Logger

@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http'
-import type { Reply, SseWriter } from './mcp/types.ts'
+import type { Reply, SseWriter } from './mcp/protocol/types.ts'
 
 /** A stream that was silent from one tick to the next gets a comment: at the latest every 15 s. */
 const tickMs = 7_500

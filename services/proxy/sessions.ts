@@ -4,7 +4,7 @@ import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Principal } from '../../shared/policy.ts'
-import type { JsonObject, Session } from './mcp/types.ts'
+import type { JsonObject, Session } from './mcp/protocol/types.ts'
 import type { SessionBox } from './session-box.ts'
 
 export interface SessionsDeps {

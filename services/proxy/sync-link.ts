@@ -26,6 +26,8 @@ export interface SyncLinkDeps {
   readonly onState: (fault?: Fault) => void
 }
 
+type Part = 'keys' | 'invalidations'
+
 const keysEveryMs = 5 * 60_000
 const backoff = { baseMs: 100, capMs: 5_000, floorMs: 50 }
 
@@ -35,6 +37,8 @@ export class SyncLink {
   readonly #client: HttpClient
   readonly #end = new AbortController()
   readonly #running: Promise<unknown>
+  /** What of sync works: all of it, or the check fails. */
+  readonly #up = { keys: false, invalidations: false }
 
   constructor(deps: SyncLinkDeps) {
     this.#deps = deps
@@ -47,8 +51,8 @@ export class SyncLink {
       connections: 32,
     })
     this.#running = Promise.all([
-      this.#forever(() => this.#keys()),
-      this.#forever(() => this.#invalidations()),
+      this.#forever('keys', () => this.#keys()),
+      this.#forever('invalidations', () => this.#invalidations()),
     ])
   }
 
@@ -68,14 +72,17 @@ export class SyncLink {
   async #keys(): Promise<void> {
     const keys = await this.#client.json({ path: '/v1/keys', signal: this.#end.signal }, sealingKeysSchema)
     this.#deps.onKeys(keys)
-    this.#deps.onState()
+    this.#works('keys')
     await this.#deps.clock.sleep(keysEveryMs, this.#end.signal)
   }
 
   async #invalidations(): Promise<void> {
     const stream = this.#client.events(
       { path: '/v1/invalidations', idleMs: 10 * 60_000, signal: this.#end.signal },
-      this.#deps.onGap,
+      () => {
+        this.#deps.onGap()
+        this.#works('invalidations')
+      },
     )
     for await (const event of stream) {
       if (event.event !== 'credential') continue
@@ -84,8 +91,13 @@ export class SyncLink {
     }
   }
 
+  #works(what: Part): void {
+    this.#up[what] = true
+    if (this.#up.keys && this.#up.invalidations) this.#deps.onState()
+  }
+
   /** Runs `task` again and again; backs off while it fails. */
-  async #forever(task: () => Promise<void>): Promise<void> {
+  async #forever(what: Part, task: () => Promise<void>): Promise<void> {
     const { signal } = this.#end
     let failures = 0
     while (!signal.aborted) {
@@ -96,6 +108,7 @@ export class SyncLink {
       } catch (error) {
         if (signal.aborted) return
         const fault = Fault.from(error, 'control_plane.unreachable')
+        this.#up[what] = false
         this.#deps.onState(fault)
         if (failures++ === 0)
           this.#deps.log.warn({ code: fault.code, detail: fault.detail }, 'sync does not answer')

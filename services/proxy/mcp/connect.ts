@@ -1,7 +1,7 @@
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
-import { isObject } from './jsonrpc.ts'
-import { metaKeys, modernVersion } from './shape.ts'
-import type { JsonObject, JsonRpcError, McpCall } from './types.ts'
+import { isObject } from './protocol/jsonrpc.ts'
+import { metaKeys, modernVersion } from './protocol/shape.ts'
+import type { JsonObject, JsonRpcError, McpCall } from './protocol/types.ts'
 import type { AuthorizationLink } from './upstream/authorization.ts'
 
 /** Marks a requestState as ours: it is dropped on the retry, where a server's own goes back to the server. */

@@ -1,6 +1,13 @@
 import { Fault } from '../../../shared/faults.ts'
-import { isObject } from './jsonrpc.ts'
-import type { JsonObject, JsonRpcRequest, JsonRpcResponse, McpCall, RequestId, SseWriter } from './types.ts'
+import { isObject } from './protocol/jsonrpc.ts'
+import type {
+  JsonObject,
+  JsonRpcRequest,
+  JsonRpcResponse,
+  McpCall,
+  RequestId,
+  SseWriter,
+} from './protocol/types.ts'
 
 /** A question of a server waits at most this long for the client's answer. */
 const questionMs = 5 * 60_000

@@ -3,8 +3,8 @@ import { Fault } from '../../../shared/faults.ts'
 import { type Catalogue, kinds, type ListKind, type ServerListing } from './catalogue.ts'
 import { connectToolDefinition } from './connect.ts'
 import { exposeName } from './names.ts'
-import { metaKeys } from './shape.ts'
-import type { JsonObject } from './types.ts'
+import { metaKeys } from './protocol/shape.ts'
+import type { JsonObject } from './protocol/types.ts'
 import type { UpstreamRequest } from './upstream/request.ts'
 
 /** Most items in one page: clients that ignore `nextCursor` should not lose anything in ordinary installations. */

@@ -1,8 +1,8 @@
 import { Fault } from '../../../shared/faults.ts'
 import { type Exchange, header } from '../exchange.ts'
-import { isObject, isRequest, isResponse } from '../mcp/jsonrpc.ts'
-import { legacyVersions, metaKeys, modernVersion } from '../mcp/shape.ts'
-import type { JsonObject, JsonRpcRequest } from '../mcp/types.ts'
+import { isObject, isRequest, isResponse } from '../mcp/protocol/jsonrpc.ts'
+import { legacyVersions, metaKeys, modernVersion } from '../mcp/protocol/shape.ts'
+import type { JsonObject, JsonRpcRequest } from '../mcp/protocol/types.ts'
 import { checkNameHeader, plainHeader } from './mcp-headers.ts'
 
 const assumedVersion = '2025-03-26'

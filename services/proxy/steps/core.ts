@@ -1,5 +1,5 @@
 import { Fault } from '../../../shared/faults.ts'
-import type { McpCore } from '../mcp/types.ts'
+import type { McpCore } from '../mcp/protocol/types.ts'
 import type { Run } from '../pipeline.ts'
 
 export interface CoreDeps {

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { IncomingMessage } from 'node:http'
 import { Fault } from '../../../shared/faults.ts'
 import { header } from '../exchange.ts'
-import type { JsonRpcRequest } from '../mcp/types.ts'
+import type { JsonRpcRequest } from '../mcp/protocol/types.ts'
 
 const sentinel = /^=\?base64\?([A-Za-z0-9+/]*={0,2})\?=$/
 

@@ -1,8 +1,8 @@
 import { Fault } from '../../../shared/faults.ts'
 import { type BodyLimits, readBody } from '../body.ts'
 import { parseJson } from '../json.ts'
-import { isObject } from '../mcp/jsonrpc.ts'
-import type { JsonRpcMessage } from '../mcp/types.ts'
+import { isObject } from '../mcp/protocol/jsonrpc.ts'
+import type { JsonRpcMessage } from '../mcp/protocol/types.ts'
 import type { Run } from '../pipeline.ts'
 
 export interface ReadDeps {

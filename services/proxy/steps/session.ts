@@ -1,6 +1,6 @@
 import { Fault } from '../../../shared/faults.ts'
 import { header } from '../exchange.ts'
-import { modernVersion } from '../mcp/shape.ts'
+import { modernVersion } from '../mcp/protocol/shape.ts'
 import type { Run } from '../pipeline.ts'
 import type { Sessions } from '../sessions.ts'
 

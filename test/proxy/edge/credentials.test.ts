@@ -3,7 +3,8 @@ import t from 'tap'
 import type { Principal } from '../../../shared/policy.ts'
 import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
-import { origin, type Rig, snapshot, startRig } from './rig.ts'
+import { origin, snapshot } from './fakes.ts'
+import { type Rig, startRig } from './rig.ts'
 
 const server = snapshot(1).servers[0]!
 const person = (subject: string): Principal => ({

@@ -9,7 +9,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Report } from '../../../shared/ipc/contract.ts'
 import { encodeProxyHeader } from '../../../shared/proxy-protocol.ts'
-import { FakeSync, rpc, snapshot, startRig, token } from './rig.ts'
+import { FakeSync, snapshot, token } from './fakes.ts'
+import { rpc, startRig } from './rig.ts'
 
 t.test('what runs is finished, idle connections are closed, nobody new comes in', async (t) => {
   const { promise: release, resolve: go } = Promise.withResolvers<void>()

@@ -6,7 +6,8 @@ import { Spool } from '../../../services/proxy/record-spool.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { createLogger } from '../../../shared/log.ts'
 import { workloadEventSchema } from '../../../shared/wire/event.ts'
-import { rpc, startRig, TestClock, token } from './rig.ts'
+import { TestClock, token } from './fakes.ts'
+import { rpc, startRig } from './rig.ts'
 
 const log = createLogger('test', 'off')
 

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { SessionBox } from '../../../services/proxy/session-box.ts'
-import { FakeSync, type Rig, rpc, startRig, token } from './rig.ts'
+import { FakeSync, token } from './fakes.ts'
+import { type Rig, rpc, startRig } from './rig.ts'
 
 const open = async (rig: Rig, more: object = {}): Promise<string> => {
   const answer = await rig.http1({

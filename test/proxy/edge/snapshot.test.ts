@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { origin, resource, rpc, snapshot, startRig } from './rig.ts'
+import { origin, resource, snapshot } from './fakes.ts'
+import { rpc, startRig } from './rig.ts'
 
 const body = rpc('tools/list')
 

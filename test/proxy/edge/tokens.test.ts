@@ -1,6 +1,7 @@
 import { exportJWK, exportSPKI, generateKeyPair, SignJWT } from 'jose'
 import t from 'tap'
-import { type Ask, origin, resource, rpc, signingKey, startRig, strangerKey, token } from './rig.ts'
+import { origin, resource, signingKey, strangerKey, token } from './fakes.ts'
+import { type Ask, rpc, startRig } from './rig.ts'
 
 const rig = await startRig()
 t.teardown(() => rig.close())

@@ -4,14 +4,14 @@ import http from 'node:http'
 import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
 import { createMcpCore } from '../../../services/proxy/mcp/core.ts'
-import { faultError } from '../../../services/proxy/mcp/jsonrpc.ts'
+import { faultError } from '../../../services/proxy/mcp/protocol/jsonrpc.ts'
 import type {
   EventDetails,
   JsonObject,
   McpCore,
   Session,
   SseWriter,
-} from '../../../services/proxy/mcp/types.ts'
+} from '../../../services/proxy/mcp/protocol/types.ts'
 import { systemClock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { ConfigOf } from '../../../shared/ipc/contract.ts'

@@ -1,7 +1,7 @@
 import type { Principal } from '../../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
-import { metaKeys, modernVersion, type ServerInfo, upstreamMeta } from '../shape.ts'
-import type { Era, JsonObject, JsonRpcRequest, JsonRpcResponse } from '../types.ts'
+import { metaKeys, modernVersion, type ServerInfo, upstreamMeta } from '../protocol/shape.ts'
+import type { Era, JsonObject, JsonRpcRequest, JsonRpcResponse } from '../protocol/types.ts'
 import type { Exchanged } from './exchange.ts'
 import { encodeHeaderValue } from './headers.ts'
 

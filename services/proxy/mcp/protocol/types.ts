@@ -1,10 +1,10 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import type { Clock } from '../../../shared/clock.ts'
-import type { ConfigOf } from '../../../shared/ipc/contract.ts'
-import type { Logger } from '../../../shared/log.ts'
-import type { Decision, PolicyIndex, Principal } from '../../../shared/policy.ts'
-import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
-import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
+import type { Clock } from '../../../../shared/clock.ts'
+import type { ConfigOf } from '../../../../shared/ipc/contract.ts'
+import type { Logger } from '../../../../shared/log.ts'
+import type { Decision, PolicyIndex, Principal } from '../../../../shared/policy.ts'
+import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 
 export type JsonObject = { [key: string]: unknown }
 export type RequestId = string | number

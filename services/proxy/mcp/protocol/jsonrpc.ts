@@ -1,4 +1,4 @@
-import type { Fault } from '../../../shared/faults.ts'
+import type { Fault } from '../../../../shared/faults.ts'
 import type {
   Era,
   JsonObject,

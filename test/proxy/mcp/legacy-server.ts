@@ -1,0 +1,71 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { JsonObject, JsonRpcResponse } from '../../../services/proxy/mcp/protocol/types.ts'
+import { type Rig, startUpstream } from './rig.ts'
+
+export type Handler = (
+  body: { id?: number; method: string; params?: JsonObject },
+  response: ServerResponse,
+  request: IncomingMessage,
+) => void
+
+/** A legacy server by hand: `tools` decides what tools/call does, the rest is well-behaved. */
+export async function startLegacy(onCall: Handler, options: { session?: () => string } = {}) {
+  const seen: { method: string; headers: IncomingMessage['headers']; body: JsonObject }[] = []
+  const listener = await startUpstream((request, text, response) => {
+    const body = text ? JSON.parse(text) : { method: 'DELETE' }
+    seen.push({
+      method: request.method === 'DELETE' ? 'DELETE' : body.method,
+      headers: request.headers,
+      body,
+    })
+    const json = (result: JsonObject, headers: Record<string, string> = {}): void => {
+      response
+        .writeHead(200, { 'content-type': 'application/json', ...headers })
+        .end(JSON.stringify({ jsonrpc: '2.0', id: body.id, result }))
+    }
+    if (request.method === 'DELETE') return response.writeHead(204).end()
+    const current = options.session?.()
+    if (body.method === 'server/discover') return response.writeHead(400).end()
+    if (body.method === 'initialize') {
+      return json(
+        {
+          protocolVersion: '2025-06-18',
+          capabilities: { tools: {} },
+          serverInfo: { name: 'x', version: '1' },
+        },
+        current ? { 'mcp-session-id': current } : {},
+      )
+    }
+    if (current && request.headers['mcp-session-id'] !== current) return response.writeHead(404).end()
+    if (body.id === undefined) return response.writeHead(202).end()
+    if (body.method === 'tools/list')
+      return json({ tools: [{ name: 'go', inputSchema: { type: 'object' } }] })
+    onCall(body, response, request)
+  })
+  return { ...listener, seen }
+}
+
+export async function post(
+  rig: Rig,
+  method: string,
+  params: JsonObject = {},
+  headers: Record<string, string> = {},
+) {
+  const response = await fetch(rig.url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }),
+  })
+  const text = await response.text()
+  const stream = response.headers.get('content-type')?.includes('event-stream')
+  const messages = stream
+    ? text.split('\n\n').flatMap((event) => (event.startsWith('data: ') ? [JSON.parse(event.slice(6))] : []))
+    : [JSON.parse(text)]
+  return { last: messages.at(-1) as JsonRpcResponse, messages, headers: response.headers }
+}
+
+export const ok = (body: { id?: number }, response: ServerResponse): void => {
+  response
+    .writeHead(200, { 'content-type': 'application/json' })
+    .end(JSON.stringify({ jsonrpc: '2.0', id: body.id, result: { content: [{ type: 'text', text: 'ok' }] } }))
+}
