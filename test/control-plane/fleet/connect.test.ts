@@ -1,6 +1,7 @@
 import { test } from 'tap'
+import { createVault } from '../../../services/control-plane/credentials/vault.ts'
 import { Browser } from '../identity/browser.ts'
-import { connect, link, scene, signIn, tokenOf } from './credential-rig.ts'
+import { connect, link, password, scene, signIn, tokenOf } from './credential-rig.ts'
 
 test('a person connects through the link, and the same question gets a credential', async (t) => {
   const { upstream, plane } = await scene(t)
@@ -21,15 +22,47 @@ test('a person connects through the link, and the same question gets a credentia
   t.match(list.text, /Notes<\/strong> · Connected/)
   t.match(list.text, /token valid until/)
   t.match(list.text, /last used/)
+})
 
-  const secrets = [
-    token,
-    ...plane.db
-      .prepare('SELECT sealed FROM user_credential')
-      .all()
-      .map(() => token),
-  ]
-  for (const secret of secrets) t.notMatch(plane.lines.join(''), secret, 'no token in the log')
+test('no line of the log holds a secret of a whole life: link, answer, tokens, refresh, failure, end', async (t) => {
+  const { upstream, plane } = await scene(t)
+  const browser = await signIn(plane, 'ann')
+  const url = await link(plane, 'ann')
+  upstream.person = 'ann-at-notes'
+  const left = await browser.submit(await browser.get(url), '/connect')
+  const back = (await browser.follow(left, plane.origin)).location!
+  await browser.get(back)
+  const first = tokenOf(await plane.ask('ann'))
+  plane.clock.offset += 3_600_000
+  const second = tokenOf(await plane.ask('ann'))
+  const key = {
+    issuer: plane.origin,
+    subject: 'ann@example.com',
+    serverId: 'notes',
+    providerId: 'notes-account',
+  }
+  const { refreshToken } = createVault(plane.db, plane.sealer, plane.clock).open(key)
+  upstream.tokenStatus = 500
+  plane.clock.offset += 3_600_000
+  await t.rejects(plane.ask('ann'), { code: 'credential.unavailable' })
+  await browser.submit(await browser.get(`${plane.origin}/connections`), '/disconnect')
+
+  const query = new URL(back).searchParams
+  const secrets = {
+    first,
+    second,
+    refreshToken,
+    password,
+    ticket: new URL(url).searchParams.get('ticket'),
+    code: query.get('code'),
+    state: query.get('state'),
+  }
+  const log = plane.lines.join('')
+  t.match(log, /account connected[\s\S]*token refreshed[\s\S]*refresh failed[\s\S]*account disconnected/)
+  for (const [name, secret] of Object.entries(secrets)) {
+    t.ok(typeof secret === 'string' && secret.length > 10, name)
+    t.notOk(log.includes(secret!), `${name} is in no line`)
+  }
 })
 
 test('two people keep their own accounts; registration happens once', async (t) => {

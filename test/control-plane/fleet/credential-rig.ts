@@ -145,6 +145,7 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
     clock,
     lines,
     db,
+    sealer,
     plane,
     changed,
     apply,

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { type Test, test } from 'tap'
 import { parseChallenge } from '../../../services/control-plane/credentials/challenge.ts'
 import { type DiscoveryAsk, discover } from '../../../services/control-plane/credentials/discovery.ts'
+import { createNetworks } from '../../../services/control-plane/credentials/networks.ts'
 import { createOutbound } from '../../../services/control-plane/credentials/outbound.ts'
 import { Fault } from '../../../shared/faults.ts'
 
@@ -247,9 +248,16 @@ test('a server in a private network can not name its neighbours', async (t) => {
     '/mcp': unauthorized(),
     [`${wellKnown.prm}/mcp`]: prm({ authorization_servers: [neighbour.origin] }),
   })
-  await t.rejects(find(t, `${origin}/mcp`, {}, []), { code: 'upstream.blocked' })
+  const networks = createNetworks()
+  t.teardown(() => networks.close())
+  const server = { id: 's', name: 's', url: `${origin}/mcp`, prefix: 's', allowedNetworks: loopback }
+  const find = (allowedNetworks: string[]) => {
+    const provider = { id: 'p', name: 'p', type: 'mcp-user-based-access-token' as const, allowedNetworks }
+    return discover(networks.of(provider, server), { serverUrl: server.url })
+  }
+  await t.rejects(find([]), { code: 'upstream.blocked' })
   t.same(neighbour.requests, [])
-  t.equal((await find(t, `${origin}/mcp`)).server.issuer, neighbour.origin, 'until its network is allowed')
+  t.equal((await find(loopback)).server.issuer, neighbour.origin, 'until the provider allows their network')
 })
 
 test('WWW-Authenticate as servers write it', async (t) => {
