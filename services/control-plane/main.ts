@@ -30,6 +30,12 @@ const refuse = (error: unknown): never => {
   process.exit(1)
 }
 
+// Until there is something to reload, a SIGHUP must not end the process, which is what it does without a listener.
+let hupEarly = false
+const early = (): void => {
+  hupEarly = true
+}
+process.on('SIGHUP', early)
 const started = performance.now()
 const running = await startControlPlane({ environment, clock: systemClock, log, version }).catch(refuse)
 log.info(
@@ -45,3 +51,5 @@ log.info(
 process.send?.({ type: 'ready' })
 
 live(running, log)
+process.off('SIGHUP', early)
+if (hupEarly) process.kill(process.pid, 'SIGHUP')

@@ -223,3 +223,27 @@ t.test('rate limit: refills with time, one bucket for an IPv6 /64', async (t) =>
   t.equal(limit.take('2001:db8::3'), 0)
   t.ok(limit.take('2001:db8::3') > 0)
 })
+
+t.test('what only this room can see of a configuration is told whole', async (t) => {
+  const user = { email: 'ann@example.com', passwordHash: '$2b$10$bcrypt' }
+  await t.rejects(
+    startWorld({
+      config: {
+        identityProviders: [
+          { id: 'local', type: 'directory', users: [user, { ...user, email: 'bob@x.example' }] },
+        ],
+      },
+    }),
+    { code: 'config.invalid', detail: /ann@example\.com[\s\S]*bob@x\.example/ },
+  )
+  await t.rejects(startWorld({ config: { authorizationServer: { issuer: 'http://127.0.0.1:1/tenant' } } }), {
+    code: 'config.invalid',
+    detail: /must be an origin/,
+  })
+  const world = await startWorld()
+  t.teardown(() => world.close())
+  await t.rejects(world.apply({ authorizationServer: { issuer: 'http://127.0.0.1:1' } }), {
+    code: 'config.invalid',
+    detail: /can not change while running/,
+  })
+})
