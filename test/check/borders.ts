@@ -60,8 +60,8 @@ function roomCycles(imports: readonly Import[]): string[] {
   const edges = new Map<string, Map<string, Import>>()
   for (const item of imports) {
     const [from, to] = [room(item.from), room(item.to)]
-    // A part's own top room (its main.ts and what it shares with its rooms) stands on both sides of its rooms.
-    if (from === to || from === partOf(item.from) || to === partOf(item.to)) continue
+    // A room and the rooms inside it are one: what encloses may stand on both sides of what it holds.
+    if (from === to || `${from}/`.startsWith(`${to}/`) || `${to}/`.startsWith(`${from}/`)) continue
     const targets = edges.get(from) ?? new Map<string, Import>()
     if (!targets.has(to)) targets.set(to, item)
     edges.set(from, targets)
