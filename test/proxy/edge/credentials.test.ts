@@ -142,3 +142,22 @@ t.test('no answer is a fault of that call alone', async (t) => {
   rig.sync.answer = () => headers('v1')
   t.equal(await get(rig), 'v1')
 })
+
+t.test('sync goes and comes back: told both times, and nothing old is used', async (t) => {
+  const rig = await startRig()
+  t.teardown(() => rig.close())
+  const socketPath = rig.config.syncSocketPath
+  rig.sync.answer = () => headers('old')
+  await get(rig)
+  const status = () => rig.checks.get('proxy.sync')?.status
+  for (const stream of rig.sync.streams) stream.destroy()
+  rig.sync.server.closeAllConnections()
+  rig.sync.server.close()
+  while (status() !== 'failing') await new Promise((done) => setTimeout(done, 2))
+  await t.rejects(get(rig, person('bob')), { code: 'credential.unavailable' })
+  t.equal(await get(rig), 'old', 'what is held still serves')
+  rig.sync.answer = () => headers('new')
+  rig.sync.server.listen(socketPath)
+  while (status() !== 'running') await new Promise((done) => setTimeout(done, 2))
+  t.equal(await get(rig), 'new', 'an invalidation may have been missed')
+})
