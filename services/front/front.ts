@@ -16,7 +16,7 @@ import { Upstreams } from './upstreams.ts'
  */
 const idleMs = 3_900_000
 const lingerMs = 5_000
-const statsEveryMs = 2_000
+const statsEveryMs = 1_000
 
 /** Puts listeners on the inherited sockets. Throws Fault `listen.failed` or `config.invalid`. */
 export async function startFront(context: ChildContext<'front'>): Promise<RunningChild<'front'>> {

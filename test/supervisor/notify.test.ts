@@ -1,6 +1,9 @@
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { Notifier } from '../../services/supervisor/notify.ts'
 import { createLogger } from '../../shared/log.ts'
+import { startGateway } from './rig.ts'
 
 const log = createLogger('test', 'off')
 
@@ -59,4 +62,31 @@ t.test("another process's watchdog is not ours, and a failing program stops noth
   await told.ready('a')
   await told.status('b')
   t.equal(calls.length, 2)
+})
+
+t.test('the life of a gateway as systemd hears it', async (t) => {
+  const dir = t.testdir()
+  const heard = join(dir, 'heard')
+  const program = join(dir, 'systemd-notify')
+  writeFileSync(program, `#!/bin/sh\necho "$@" >> ${heard}\n`)
+  chmodSync(program, 0o755)
+  const gateway = startGateway({
+    env: { PATH: `${dir}:${process.env.PATH}`, NOTIFY_SOCKET: join(dir, 'n'), WATCHDOG_USEC: '200000' },
+  })
+  t.teardown(() => gateway.stop())
+  await gateway.ready()
+  t.same((await gateway.operator('/v1/reload')).status, 200)
+  while (!/WATCHDOG=1[\s\S]*WATCHDOG=1/.test(readFileSync(heard, 'utf8'))) {
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  gateway.process.kill('SIGTERM')
+  t.equal((await gateway.exited).code, 0)
+  const lines = readFileSync(heard, 'utf8').trim().split('\n')
+  const told = lines.filter((line) => !line.startsWith('WATCHDOG') && !line.startsWith('STATUS=not ready'))
+  t.match(told, [
+    `READY=1 STATUS=ready, serving https://localhost:${gateway.port}/mcp`,
+    /^RELOADING=1 MONOTONIC_USEC=\d+$/,
+    /^READY=1 STATUS=ready/,
+    'STOPPING=1 STATUS=asked by SIGTERM',
+  ])
 })

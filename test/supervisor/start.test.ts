@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { bindTcp, inheritedFds } from '../../services/supervisor/listeners.ts'
 import { ask } from '../front/requests.ts'
-import { freePort, startGateway } from './rig.ts'
+import { freePort, isAlive, startGateway } from './rig.ts'
 
 t.test('wrong settings: every problem on stderr, exit code 2', async (t) => {
   const gateway = startGateway({
@@ -76,7 +76,9 @@ t.test('sockets from systemd are used, and survive the front', async (t) => {
   t.equal((await ask({ port: https.port })).status, 200)
   t.equal((await ask({ port: http.port, plain: true })).status, 308)
   await t.rejects(ask({ port: taken }), { code: 'ECONNREFUSED' })
-  process.kill(await gateway.pid('front'), 'SIGKILL')
+  const front = await gateway.pid('front')
+  process.kill(front, 'SIGKILL')
+  while (isAlive(front)) await new Promise((resolve) => setTimeout(resolve, 1))
   t.equal((await ask({ port: https.port })).status, 200)
 })
 
