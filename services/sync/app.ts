@@ -20,6 +20,7 @@ export interface SyncDeps {
   readonly random: () => number
   readonly hostname: string
   readonly adoptAfterMs?: number
+  readonly scanEveryMs?: number
 }
 
 /** Serves from what is on disk first, then finds the controller and the control plane, however long that takes. */
@@ -92,6 +93,7 @@ export async function startSync(
     clock,
     random,
     log,
+    scanEveryMs: deps.scanEveryMs,
   })
   const status = new Status({
     context,

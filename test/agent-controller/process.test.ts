@@ -49,7 +49,7 @@ t.test('it registers, serves on loopback and stops on SIGTERM with exit code 0',
   }
   const { child, seen, exit } = run(t, env)
   const health = async () => (await fetch(`http://127.0.0.1:${port}/health`).catch(() => null))?.status
-  await until(async () => (await health()) === 200, 'Healthy', 10_000)
+  await until(async () => (await health()) === 200, 'Healthy')
   t.notMatch(seen.out, '123456')
 
   const second = run(t, { ...env, AEMBIT_STATE_DIR: `${dir}/other` })

@@ -40,7 +40,7 @@ t.test('a controller that is away is asked again until it is there', async (t) =
   t.match(run.checks.get('sync.enrolment')?.fault, { code: 'controller.unreachable' })
   t.match(run.stats.last_error, /controller\.unreachable/)
   await startTestController(t, dir, { httpPort: port })
-  await until(() => plane.streams === 1, 'the stream', 10_000)
+  await until(() => plane.streams === 1, 'the stream')
   await until(() => run.checks.get('sync.enrolment')?.status === 'running', 'the check')
   t.equal(run.checks.get('sync.enrolment')?.fault, undefined)
 })
@@ -57,7 +57,7 @@ t.test('the enrolment secret is read from its file, again at each try', async (t
   await until(() => run.checks.get('sync.enrolment')?.status === 'failing', 'the refusal')
   t.match(run.checks.get('sync.enrolment')?.fault, { code: 'enrolment.refused' })
   await writeFile(path, 'the-right-secret-of-it\n')
-  await until(() => plane.streams === 1, 'the stream', 10_000)
+  await until(() => plane.streams === 1, 'the stream')
   t.notMatch(run.text(), /(wrong|right)-secret/)
 })
 

@@ -60,7 +60,7 @@ const running = ({ of }: Forked): boolean =>
 t.test('as the supervisor runs it: hello, configure, checks; kill -9 and again; drain', async (t) => {
   const rig = await startRig(t)
   const first = forkSync(t, rig)
-  await until(() => running(first), 'all checks', 15_000)
+  await until(() => running(first), 'all checks')
   t.match(first.reports[0], { type: 'hello', protocol: 1, role: 'sync' })
   t.match(first.of('applied'), [{ epoch: 1 }])
   t.match(first.of('snapshot'), [{ ref: { version: 1 } }])
@@ -81,7 +81,7 @@ t.test('as the supervisor runs it: hello, configure, checks; kill -9 and again; 
   await t.rejects(keys(), { code: 'control_plane.unreachable' })
   await writeFile(join(rig.spoolDir, '0-1-0.open'), '')
   const second = forkSync(t, rig)
-  await until(() => running(second), 'all checks', 15_000)
+  await until(() => running(second), 'all checks')
   t.equal(second.of('snapshot')[0]?.ref.version, 2, 'last-good first')
   t.same(await keys(), rig.plane.keys, 'over the socket file that the dead one left')
 
@@ -94,9 +94,9 @@ t.test('as the supervisor runs it: hello, configure, checks; kill -9 and again; 
 t.test('a successor takes the socket over while its predecessor still lives; each ends alone', async (t) => {
   const rig = await startRig(t)
   const old = forkSync(t, rig)
-  await until(() => running(old), 'all checks', 15_000)
+  await until(() => running(old), 'all checks')
   const young = forkSync(t, rig)
-  await until(() => running(young), 'all checks', 15_000)
+  await until(() => running(young), 'all checks')
   old.child.disconnect()
   t.same((await old.exit)[0], 0, 'a lost supervisor ends it')
   const http = createHttpClient({

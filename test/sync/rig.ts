@@ -33,6 +33,7 @@ export interface Rig {
     clock?: Clock
     config?: Partial<ConfigOf['sync']>
     adoptAfterMs?: number
+    scanEveryMs?: number
   }): Promise<SyncRun>
 }
 
@@ -59,7 +60,12 @@ export async function startTestSync(
   t: Test,
   dir: string,
   controllerPort: number,
-  { clock = systemClock, config: more = {}, adoptAfterMs = 200 }: Parameters<Rig['sync']>[0] = {},
+  {
+    clock = systemClock,
+    config: more = {},
+    adoptAfterMs = 200,
+    scanEveryMs,
+  }: Parameters<Rig['sync']>[0] = {},
 ): Promise<SyncRun> {
   const captured = captureLog()
   const config: ConfigOf['sync'] = {
@@ -92,7 +98,13 @@ export async function startTestSync(
       else heard.confirmed.push(report)
     },
   }
-  const child = await startSync(context, { clock, random: () => 0.5, hostname: 'host-a', adoptAfterMs })
+  const child = await startSync(context, {
+    clock,
+    random: () => 0.5,
+    hostname: 'host-a',
+    adoptAfterMs,
+    scanEveryMs,
+  })
   const http = createHttpClient({
     base: `unix:${config.socketPath}`,
     unreachable: 'control_plane.unreachable',

@@ -21,10 +21,8 @@ t.test(
     t.ok(Math.abs(first.confirmedAt - Date.now()) < 5_000)
 
     await until(() => plane.streams === 1, 'the stream')
-    const before = Date.now()
     await plane.publish(sampleSnapshot(2))
     const second = await until(() => run.snapshots[1], 'the pushed snapshot')
-    t.ok(Date.now() - before < 1_000, `took ${Date.now() - before} ms`)
     t.equal(second.ref.version, 2)
     t.same(await readFile(first.ref.path), bytes, 'the file of the former pointer is still as it was')
     for (const version of [3, 4]) {

@@ -24,17 +24,16 @@ t.test('sealed segments are shipped once, in order, in batches of at most 1,000,
   await age(spoolDir, '0-1-9.ready', 20)
   await seal(spoolDir, '0-1-10', lines(big.slice(1_150)))
   await age(spoolDir, '0-1-10.ready', 20)
-  const run = await sync({ config: { spoolMaxBytes: 64 << 20 } })
-  await until(() => plane.events.length === big.length, 'the backlog', 15_000)
+  // The folder is looked at once: what is sealed later has to be noticed.
+  const run = await sync({ config: { spoolMaxBytes: 64 << 20 }, scanEveryMs: 600_000 })
+  await until(() => plane.events.length === big.length, 'the backlog')
   t.same(order(plane.events), order(big))
   t.ok(plane.batches.every((batch) => batch.length <= 1_000))
   await until(async () => (await readdir(spoolDir)).length === 0, 'an empty spool')
 
   const later = [event(), event()]
-  const before = Date.now()
   await seal(spoolDir, '0-1-11', lines(later))
   await until(() => plane.events.length === big.length + 2, 'the sealed segment')
-  t.ok(Date.now() - before < 1_500, 'a seal is noticed, not found by the next look')
   await until(async () => (await readdir(spoolDir)).length === 0, 'an empty spool')
   t.equal(plane.duplicates, 0)
   await until(() => run.stats.events_shipped === big.length + 2, 'the figure')
@@ -55,7 +54,7 @@ t.test('control plane down and up again: everything arrives, in order', async (t
   await until(() => Number(run.stats.spool_segments) > 0 && Number(run.stats.spool_lag_secs) >= 88, 'the lag')
   t.equal((await readdir(spoolDir)).length, 12)
   await plane.up()
-  await until(() => plane.events.length === all.length, 'all of it', 15_000)
+  await until(() => plane.events.length === all.length, 'all of it')
   t.same(order(plane.events), order(all))
   await until(async () => (await readdir(spoolDir)).length === 0, 'an empty spool')
 })
@@ -153,7 +152,7 @@ t.test('a full spool gives up its oldest, loudly and counted; what is being writ
   )
   t.match(line, { level: 50, files: 2, events: 20 })
   await plane.up()
-  await until(() => plane.events.length === 40, 'the rest', 15_000)
+  await until(() => plane.events.length === 40, 'the rest')
   t.same(order(plane.events), order(segments.slice(2).flat()))
 })
 

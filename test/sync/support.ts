@@ -34,7 +34,7 @@ export function captureLog(): CapturedLog {
 export async function until<T>(
   check: () => T | Promise<T>,
   what = 'it',
-  ms = 5_000,
+  ms = 20_000,
 ): Promise<NonNullable<T>> {
   const end = Date.now() + ms
   for (;;) {
