@@ -121,5 +121,9 @@ t.test('down: a problem for these paths alone', async (t) => {
   t.equal(answer.headers['content-type'], 'application/problem+json')
   t.match(answer.json, { status: 502, code: 'passthrough.down' })
   t.notMatch(answer.text, dir)
+  for (const ask of [rig.http1, rig.http2]) {
+    const posted = await ask({ path: '/connect/token', body: 'x'.repeat(60_000), token: null })
+    t.equal(posted.status, 502, 'also where a body was on its way')
+  }
   t.equal((await rig.http1({ body: rpc('tools/list') })).status, 200)
 })
