@@ -1,12 +1,14 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
+import type { ConfigOf } from '../../../shared/ipc/contract.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
 import { isObject } from './protocol/jsonrpc.ts'
-import type { Era, JsonObject } from './protocol/types.ts'
+import type { JsonObject } from './protocol/types.ts'
+import { Stop, within } from './stop.ts'
 import { AuthorizationRequired } from './upstream/authorization.ts'
-import type { UpstreamRequest } from './upstream/request.ts'
+import type { Party } from './upstream/request.ts'
 import type { Upstreams } from './upstream/upstreams.ts'
 
 export type ListKind = 'tools' | 'prompts' | 'resources' | 'resourceTemplates'
@@ -31,121 +33,201 @@ export const kinds: Readonly<Record<ListKind, KindSpec>> = {
 /** What one server said to a listing. `stale`: the last good answer, since there was no good one now. */
 export interface ServerListing {
   server: ServerWorkload
-  items: JsonObject[]
+  items: readonly JsonObject[]
   outcome: 'ok' | 'error' | 'timeout' | 'authorization_required'
   stale: boolean
   /** Whether the server was asked just now; false where the answer was fresh in memory. */
   fetched: boolean
+  /** The server's own hint, ms; 0 where it gave none. */
+  ttlMs: number
+  durationMs: number
   fault?: Fault
-  link?: AuthorizationRequired['link']
 }
 
-/** A listing of a server that gives no hint is asked again after this long. */
-const defaultFreshMs = 10_000
+/** A burst of listings is one question, also to a server that gives no hint or says 0. */
+const leastFreshMs = 1_000
 const longestFreshMs = 5 * 60_000
 /** How long a last-good listing stands in for a server that is down. */
-const lastGoodMs = 60 * 60_000
+const lastGoodMs = 12 * 60 * 60_000
 const maxPages = 100
 const maxItems = 5_000
+/** Characters of JSON that all listings in memory may hold together. */
+const maxChars = 128 * 1024 * 1024
 
 interface Kept {
-  items: JsonObject[]
+  items: readonly JsonObject[]
   freshUntil: number
+  ttlMs: number
+  chars: number
+  /** The server says that everyone gets the same. */
+  shared: boolean
+  /** Of `changes`, when the server was asked. */
+  generation: number
 }
 
 export interface Catalogue {
-  list(kind: ListKind, request: Omit<UpstreamRequest, 'method' | 'params'>): Promise<ServerListing>
+  /** Waits for the server no longer than the kind's time-out; what comes later is there for the next listing. */
+  list(kind: ListKind, server: ServerWorkload, party: Party, stop: Stop): Promise<ServerListing>
   /** The last listing in memory, fresh or not. */
-  peek(kind: ListKind, principalKey: string, server: ServerWorkload): readonly JsonObject[] | undefined
+  peek(kind: ListKind, server: ServerWorkload, party: Party): readonly JsonObject[] | undefined
+  /** The server said that its list changed: what is held is a last resort from now on. */
+  changed(kind: ListKind, server: ServerWorkload): void
+  /** Asks for tools ahead of the client, with a time-out of its own. */
+  warm(server: ServerWorkload, party: Party): void
 }
 
-/** Listings per (server, person): what one person sees is never shown to another. */
-export function createCatalogue(deps: { upstreams: Upstreams; clock: Clock; log: Logger }): Catalogue {
-  const { upstreams, clock, log } = deps
-  const kept = new LRUCache<string, Kept>({ max: 20_000, ttl: lastGoodMs })
+/** Listings per (server, person, what their client can do): what one person sees is never shown to another. */
+export function createCatalogue(deps: {
+  upstreams: Upstreams
+  config: ConfigOf['proxy']
+  clock: Clock
+  log: Logger
+}): Catalogue {
+  const { upstreams, config, clock, log } = deps
+  const kept = new LRUCache<string, Kept>({
+    max: 50_000,
+    maxSize: maxChars,
+    sizeCalculation: ({ chars }) => Math.max(1, chars),
+    ttl: lastGoodMs,
+  })
   const running = new Map<string, Promise<Kept>>()
+  /** How often a server said that a list changed, by kind and server. */
+  const changes = new Map<string, number>()
+  const timeout = (name: string, otherwise: number): number => config.timeouts[name] ?? otherwise
 
-  const keyOf = (kind: ListKind, principalKey: string, server: ServerWorkload): string =>
-    `${kind}\n${server.id}\n${server.url}\n${principalKey}`
+  const sharedKey = (kind: ListKind, server: ServerWorkload): string => `${kind}\n${server.id}\n${server.url}`
+  const keyOf = (kind: ListKind, server: ServerWorkload, party: Party): string =>
+    `${sharedKey(kind, server)}\n${party.variant}\n${party.principalKey}`
 
   async function fetchAll(
     kind: ListKind,
-    request: Omit<UpstreamRequest, 'method' | 'params'>,
+    server: ServerWorkload,
+    party: Party,
+    listMs: number,
   ): Promise<Kept> {
-    const spec = kinds[kind]
-    const capabilities = await upstreams.capabilities(request)
-    if (!isObject(capabilities[spec.capability]))
-      return { items: [], freshUntil: clock.now() + defaultFreshMs }
+    const { method, capability } = kinds[kind]
+    const stop = new Stop().limit(timeout('initialize', 10_000) + listMs, method)
     const items: JsonObject[] = []
-    let fresh = longestFreshMs
-    let era: Era = 'legacy'
+    let chars = 0
+    let hint = longestFreshMs
+    let shared = true
     let cursor: unknown
-    for (let page = 0; page < maxPages; page++) {
-      const answer = await upstreams.request({
-        ...request,
-        method: spec.method,
-        params: cursor === undefined ? {} : { cursor },
-      })
-      era = answer.era
-      const { result, error } = answer.response
-      if (error?.code === -32601) break
-      const list = result?.[kind]
-      if (!result || !Array.isArray(list)) {
-        throw new Fault('upstream.garbage', {
-          detail: `${spec.method}: ${error ? `error ${error.code}` : 'no list in the result'}`,
-        })
+    const generation = changes.get(sharedKey(kind, server)) ?? 0
+    const keep = (list: JsonObject[], ttlMs: number): Kept => {
+      return {
+        items: list,
+        chars,
+        ttlMs,
+        shared,
+        generation,
+        freshUntil: clock.now() + Math.max(ttlMs, leastFreshMs),
       }
-      for (const item of list) if (isObject(item)) items.push(item)
-      if (typeof result.ttlMs === 'number' && result.ttlMs >= 0) fresh = Math.min(fresh, result.ttlMs)
-      else fresh = Math.min(fresh, defaultFreshMs)
-      cursor = result.nextCursor
-      if (typeof cursor !== 'string' || items.length >= maxItems) break
     }
-    if (items.length > maxItems)
-      log.warn({ server: request.server.id, kind, maxItems }, 'listing cut at its bound')
-    // A burst of listings is one question, also to a modern server whose ttlMs is 0.
-    const freshMs = era === 'modern' ? Math.max(fresh, 1_000) : fresh
-    return { items: items.slice(0, maxItems), freshUntil: clock.now() + freshMs }
+    try {
+      const offered = await upstreams.capabilities(server, party, stop)
+      if (offered && !isObject(offered[capability])) {
+        shared = false
+        return keep([], 0)
+      }
+      for (let page = 0; page < maxPages && items.length < maxItems; page++) {
+        const params = cursor === undefined ? {} : { cursor }
+        const answer = await upstreams.request({
+          server,
+          party,
+          method,
+          params,
+          stop: stop.limit(listMs, method),
+        })
+        const { result, error } = answer.response
+        if (error?.code === -32601) break
+        const list = result?.[kind]
+        if (!result || !Array.isArray(list)) {
+          const detail = `${method}: ${error ? `error ${error.code}` : 'no list in the result'}`
+          throw new Fault('upstream.garbage', { detail })
+        }
+        for (const item of list) if (isObject(item)) items.push(item)
+        chars += answer.text?.length ?? JSON.stringify(list).length
+        hint = Math.min(hint, typeof result.ttlMs === 'number' && result.ttlMs >= 0 ? result.ttlMs : 0)
+        shared &&= result.cacheScope === 'public'
+        cursor = result.nextCursor
+        if (typeof cursor !== 'string') break
+      }
+      if (items.length > maxItems)
+        log.warn({ server: server.id, kind, maxItems }, 'a listing was cut at its bound')
+      return keep(items.slice(0, maxItems), hint)
+    } finally {
+      stop.end()
+    }
+  }
+
+  /** One question at a time for each key; it goes on when those who wait give up. */
+  function fetch(kind: ListKind, server: ServerWorkload, party: Party, listMs: number): Promise<Kept> {
+    const key = keyOf(kind, server, party)
+    const known = running.get(key)
+    if (known) return known
+    const work = fetchAll(kind, server, party, listMs).then((fresh) => {
+      kept.set(key, fresh)
+      if (fresh.shared && fresh.items.length > 0) kept.set(sharedKey(kind, server), fresh)
+      return fresh
+    })
+    running.set(key, work)
+    work.catch(() => {}).finally(() => running.delete(key))
+    return work
   }
 
   return {
-    async list(kind, request) {
-      const { server } = request
-      const cacheKey = keyOf(kind, principalKeyOf(request), server)
-      const known = kept.get(cacheKey)
-      if (known && known.freshUntil > clock.now()) {
-        return { server, items: known.items, outcome: 'ok', stale: false, fetched: false }
-      }
-      // Single-flight per session, not per person: another session's abort must not end this one's wait.
-      const flightKey = `${request.binding}\n${cacheKey}`
-      let work = running.get(flightKey)
-      if (!work) {
-        work = fetchAll(kind, request)
-        running.set(flightKey, work)
-        work.catch(() => {}).finally(() => running.delete(flightKey))
-      }
-      try {
-        const fresh = await work
-        kept.set(cacheKey, fresh)
-        return { server, items: fresh.items, outcome: 'ok', stale: false, fetched: true }
-      } catch (error) {
-        const items = kept.get(cacheKey)?.items
-        const stale = items !== undefined
-        const base = { server, items: items ?? [], stale, fetched: true }
-        if (error instanceof AuthorizationRequired) {
-          return { ...base, outcome: 'authorization_required', link: error.link }
+    async list(kind, server, party, stop) {
+      const startedAt = performance.now()
+      const held = kept.get(keyOf(kind, server, party))
+      const generation = changes.get(sharedKey(kind, server)) ?? 0
+      const took = (): number => performance.now() - startedAt
+      if (held && held.freshUntil > clock.now() && held.generation === generation) {
+        return {
+          server,
+          items: held.items,
+          outcome: 'ok',
+          stale: false,
+          fetched: false,
+          ttlMs: held.ttlMs,
+          durationMs: 0,
         }
+      }
+      const listMs = timeout(kinds[kind].timeout, 3_000)
+      const waiting = new Stop().limit(listMs, kinds[kind].method)
+      const giveUp = (reason: Error): void => waiting.stop(reason)
+      stop.on(giveUp)
+      try {
+        const { items, ttlMs } = await within(fetch(kind, server, party, listMs), waiting)
+        return { server, items, outcome: 'ok', stale: false, fetched: true, ttlMs, durationMs: took() }
+      } catch (error) {
+        if (stop.reason) throw stop.reason
+        const lastGood = held ?? kept.get(sharedKey(kind, server))
+        const base = {
+          server,
+          items: lastGood?.items ?? [],
+          stale: lastGood !== undefined,
+          fetched: true,
+          ttlMs: 0,
+          durationMs: took(),
+        }
+        if (error instanceof AuthorizationRequired) return { ...base, outcome: 'authorization_required' }
         const fault = Fault.from(error, 'upstream.unreachable')
-        log.warn(
-          { server: server.id, kind, code: fault.code, detail: fault.detail, stale },
-          'listing of a server failed',
-        )
-        return { ...base, outcome: fault.code === 'upstream.timeout' ? 'timeout' : 'error', fault }
+        const { code, detail } = fault
+        log.warn({ server: server.id, kind, code, detail, stale: base.stale }, 'listing of a server failed')
+        return { ...base, outcome: code === 'upstream.timeout' ? 'timeout' : 'error', fault }
+      } finally {
+        waiting.end()
+        stop.off(giveUp)
       }
     },
-    peek: (kind, principalKey, server) => kept.get(keyOf(kind, principalKey, server))?.items,
+    peek: (kind, server, party) => kept.get(keyOf(kind, server, party))?.items,
+    changed(kind, server) {
+      const key = sharedKey(kind, server)
+      changes.set(key, (changes.get(key) ?? 0) + 1)
+    },
+    warm(server, party) {
+      if (kept.has(keyOf('tools', server, party))) return
+      fetch('tools', server, party, timeout('proactive_tools_list', 5_000)).catch(() => {})
+    },
   }
 }
-
-export const principalKeyOf = ({ principal }: { principal: { issuer: string; subject: string } }): string =>
-  `${principal.issuer} ${principal.subject}`

@@ -1,7 +1,10 @@
+import { faults } from '../../../shared/faults.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
+import type { Answered } from './flight.ts'
+import { clientCapabilities } from './party.ts'
 import { isObject } from './protocol/jsonrpc.ts'
-import { metaKeys, modernVersion } from './protocol/shape.ts'
-import type { JsonObject, JsonRpcError, McpCall } from './protocol/types.ts'
+import { modernVersion } from './protocol/shape.ts'
+import type { JsonObject, McpCall } from './protocol/types.ts'
 import type { AuthorizationLink } from './upstream/authorization.ts'
 
 /** Marks a requestState as ours: it is dropped on the retry, where a server's own goes back to the server. */
@@ -30,20 +33,23 @@ export const connectedResult = (server: ServerWorkload): JsonObject => ({
   ],
 })
 
-/** What the client declared it can show, in this request or at initialize. */
-export function clientCapabilities(call: McpCall): JsonObject {
-  if (call.session) return call.session.clientCapabilities
-  const params = 'params' in call.message ? call.message.params : undefined
-  const meta = isObject(params?._meta) ? params._meta : {}
-  const declared = meta[metaKeys.capabilities]
-  return isObject(declared) ? declared : {}
-}
-
 /** Whether a link can be put before the person by URL elicitation. */
 export function canElicitUrl(call: McpCall): boolean {
   const { elicitation } = clientCapabilities(call)
   if (!isObject(elicitation) || !isObject(elicitation.url)) return false
   return call.protocolVersion === '2025-11-25' || call.protocolVersion === modernVersion
+}
+
+/** URL elicitations as a modern client wants them: answered by sending the call again. */
+export function elicitUrls(elicitations: readonly JsonObject[]): JsonObject {
+  const id = (elicitation: JsonObject, at: number): string => String(elicitation.elicitationId ?? at)
+  return {
+    resultType: 'input_required',
+    inputRequests: Object.fromEntries(
+      elicitations.map((params, at) => [id(params, at), { method: 'elicitation/create', params }]),
+    ),
+    requestState: statePrefix + elicitations.map(id).join('.'),
+  }
 }
 
 /**
@@ -55,30 +61,26 @@ export function connectAnswer(
   method: string,
   server: ServerWorkload,
   link: AuthorizationLink,
-): { result: JsonObject } | { error: JsonRpcError } {
+): Answered {
   const elicitation = { mode: 'url', elicitationId: link.elicitationId, url: link.url, message: link.message }
+  // The modern wire knows the question only in answers of these methods (MCP 2026-07-28, multi round-trip requests).
+  const asks = method === 'tools/call' || method === 'prompts/get' || method === 'resources/read'
   if (canElicitUrl(call)) {
-    if (call.era === 'modern') {
-      const inputRequests = { [link.elicitationId]: { method: 'elicitation/create', params: elicitation } }
-      return {
-        result: {
-          resultType: 'input_required',
-          inputRequests,
-          requestState: statePrefix + link.elicitationId,
-        },
-      }
+    if (call.era === 'legacy') {
+      return { error: { code: -32042, message: link.message, data: { elicitations: [elicitation] } } }
     }
-    return { error: { code: -32042, message: link.message, data: { elicitations: [elicitation] } } }
+    if (asks) return { result: elicitUrls([elicitation]) }
   }
   if (method === 'tools/call') {
     const text = `${link.message}\n\nOpen this link in a browser, then try again:\n${link.url}`
     return { result: { content: [{ type: 'text', text }], isError: true } }
   }
+  const reason = 'credential.authorization_required'
   return {
     error: {
-      code: 4031,
+      code: faults[reason].rpc ?? -32603,
       message: `${link.message} Open ${link.url} in a browser, then try again.`,
-      data: { reason: 'credential.authorization_required', retry: true, server: server.id, url: link.url },
+      data: { reason, retry: true, server: server.id, url: link.url },
     },
   }
 }

@@ -2,12 +2,15 @@ import { Fault } from '../../../shared/faults.ts'
 import { isObject } from './protocol/jsonrpc.ts'
 import type {
   JsonObject,
+  JsonRpcError,
+  JsonRpcNotification,
   JsonRpcRequest,
   JsonRpcResponse,
   McpCall,
   RequestId,
   SseWriter,
 } from './protocol/types.ts'
+import { Stop } from './stop.ts'
 
 /** A question of a server waits at most this long for the client's answer. */
 const questionMs = 5 * 60_000
@@ -16,147 +19,210 @@ const openStreamMs = 10_000
 /** Progress may extend a call up to this many times its time-out. */
 const hardLimitFactor = 10
 
-/** What belongs to one running call of a client: its time, its stream, its questions. */
-export interface Flight {
-  readonly signal: AbortSignal
-  /** Restarts the time-out, up to the hard limit. */
-  extend(): void
-  /** Sends a notification on the call's stream, opening it where needed. */
-  notify(message: { method: string; params?: JsonObject }): Promise<void>
-  /** Sends a server's request to the client and waits for the answer that the client POSTs. */
-  ask(request: JsonRpcRequest): Promise<{ result: JsonObject } | { error: { code: number; message: string } }>
-  /** The answer, on the stream where one is open, else as JSON. */
-  answer(message: Omit<JsonRpcResponse, 'jsonrpc' | 'id'>): Promise<void>
-  /** Ends without an answer: the client cancelled. */
-  abandon(): void
-}
-
-/** All running calls of this worker, so that a cancellation or an answer in another POST finds its call. */
-export interface Flights {
-  open(call: McpCall & { message: JsonRpcRequest }, timeoutMs: number): Flight
-  close(call: McpCall & { message: JsonRpcRequest }, flight: Flight): void
-  cancel(call: McpCall, requestId: unknown): void
-  resolve(call: McpCall, response: JsonRpcResponse): void
-  size(): number
-}
-
 /** Cancelled by the client: no answer is wanted any more. */
 export class Cancelled extends Error {}
 
-interface Entry {
-  flight: Flight
-  abort(reason: unknown): void
-  timers: NodeJS.Timeout[]
+export type RequestCall = McpCall & { readonly message: JsonRpcRequest }
+export type Answered = { result: JsonObject } | { error: JsonRpcError }
+
+/** One running call of a client: its time, its stream, its questions. */
+export class Flight {
+  readonly stop = new Stop()
+  readonly call: RequestCall
+  readonly #flights: Flights
+  readonly #startedAt = performance.now()
+  readonly #limitMs: number
+  #writer: SseWriter | undefined
+  #over = false
+
+  constructor(flights: Flights, call: RequestCall, limitMs: number) {
+    this.#flights = flights
+    this.call = call
+    this.#limitMs = limitMs
+    this.stop.limit(limitMs)
+  }
+
+  get streaming(): boolean {
+    return this.#writer !== undefined
+  }
+
+  get ageMs(): number {
+    return performance.now() - this.#startedAt
+  }
+
+  /** Restarts the time-out, up to the hard limit. */
+  extend(): void {
+    const left = this.#limitMs * hardLimitFactor - this.ageMs
+    this.stop.limit(Math.max(0, Math.min(this.#limitMs, left)))
+  }
+
+  /** Opens the stream where the answer takes long. */
+  tick(): void {
+    if (!this.#over && !this.#writer && this.ageMs > openStreamMs) this.#stream()
+  }
+
+  /** Sends a notification on the call's stream, opening it where needed. */
+  notify({ method, params }: Omit<JsonRpcNotification, 'jsonrpc'>): void | Promise<void> {
+    if (this.#over) return
+    return this.#stream().send(JSON.stringify({ jsonrpc: '2.0', method, ...(params ? { params } : {}) }))
+  }
+
+  /** Sends a server's request to the client and waits for the answer that the client POSTs. */
+  async ask({ method, params }: Pick<JsonRpcRequest, 'method' | 'params'>): Promise<Answered> {
+    const { id, answer, forget } = this.#flights.question(this.call)
+    const waiting = new Stop().limit(questionMs, 'the client did not answer')
+    const giveUp = (reason: Error): void => waiting.stop(reason)
+    const gone = (): void => waiting.stop(new Cancelled())
+    this.stop.on(giveUp)
+    this.call.signal.addEventListener('abort', gone, { once: true })
+    this.stop.hold()
+    try {
+      await this.#stream().send(
+        JSON.stringify({ jsonrpc: '2.0', id, method, params: isObject(params) ? params : {} }),
+      )
+      const { result, error } = await Promise.race([
+        answer,
+        new Promise<never>((_resolve, reject) => waiting.on(reject)),
+      ])
+      return error ? { error } : { result: result ?? {} }
+    } catch (error) {
+      const message = error instanceof Cancelled ? 'The client went away.' : Fault.from(error).message
+      return { error: { code: -32603, message } }
+    } finally {
+      waiting.end()
+      this.stop.off(giveUp)
+      this.call.signal.removeEventListener('abort', gone)
+      forget()
+      this.extend()
+    }
+  }
+
+  /** The answer, on the stream where one is open, else as JSON. */
+  answer(answered: Answered): void {
+    this.answerText(JSON.stringify({ jsonrpc: '2.0', id: this.call.message.id, ...answered }))
+  }
+
+  /** The answer as one JSON-RPC message that holds the client's id already. */
+  answerText(text: string): void {
+    if (this.#over) return
+    this.#over = true
+    if (this.#writer) {
+      void this.#writer.send(text)
+      this.#writer.end()
+    } else {
+      this.call.reply.json(200, text)
+    }
+  }
+
+  /** Ends without an answer. */
+  abandon(): void {
+    if (this.#over) return
+    const stream = this.#stream()
+    this.#over = true
+    stream.end()
+  }
+
+  #stream(): SseWriter {
+    this.#writer ??= this.call.reply.stream()
+    return this.#writer
+  }
 }
 
-export function createFlights(): Flights {
-  const entries = new Map<string, Entry>()
-  const questions = new Map<string, { resolve(response: JsonRpcResponse): void }>()
-  let nextQuestion = 1
+/** All running calls of this worker, so that a cancellation or an answer in another POST finds its call. */
+export class Flights {
+  readonly #all = new Set<Flight>()
+  /** By owner and by the client's request id: two clients may pick the same. Modern calls are cancelled otherwise. */
+  readonly #legacy = new Map<string, Map<RequestId, Flight>>()
+  readonly #questions = new Map<string, { owner: string; resolve(response: JsonRpcResponse): void }>()
+  readonly #ownerOf: (call: McpCall) => string
+  readonly #ticker: NodeJS.Timeout
+  #lastQuestion = 0
+  #idle: (() => void) | undefined
 
-  /** Two clients may pick the same request id: a session, else the person, keeps them apart. */
-  const ownerOf = (call: McpCall): string =>
-    call.session?.id ?? `${call.principal.issuer} ${call.principal.subject}`
-  const keyOf = (call: McpCall, id: unknown): string => `${ownerOf(call)}\n${typeof id}\n${String(id)}`
+  /** `ownerOf`: the session, else the person. */
+  constructor(ownerOf: (call: McpCall) => string) {
+    this.#ownerOf = ownerOf
+    this.#ticker = setInterval(() => {
+      for (const flight of this.#all) flight.tick()
+    }, 1_000)
+    this.#ticker.unref()
+  }
 
-  return {
-    open(call, timeoutMs) {
-      const controller = new AbortController()
-      const startedAt = performance.now()
-      const expire = (): void => controller.abort(new Fault('upstream.timeout'))
-      let timer = setTimeout(expire, timeoutMs)
-      let writer: SseWriter | undefined
-      let over = false
-      const stream = (): SseWriter => {
-        writer ??= call.reply.stream()
-        return writer
-      }
-      const opener = setTimeout(() => {
-        if (!over) stream()
-      }, openStreamMs)
-      opener.unref()
-      const id: RequestId = call.message.id
+  get size(): number {
+    return this.#all.size
+  }
 
-      const flight: Flight = {
-        signal: controller.signal,
-        extend() {
-          const left = timeoutMs * hardLimitFactor - (performance.now() - startedAt)
-          clearTimeout(timer)
-          timer = setTimeout(expire, Math.max(0, Math.min(timeoutMs, left)))
-        },
-        async notify({ method, params }) {
-          if (over) return
-          await stream().send(JSON.stringify({ jsonrpc: '2.0', method, ...(params ? { params } : {}) }))
-        },
-        async ask(request) {
-          const question = `gw-${nextQuestion++}`
-          const key = keyOf(call, question)
-          const params = isObject(request.params) ? request.params : {}
-          const answered = new Promise<JsonRpcResponse>((resolve, reject) => {
-            questions.set(key, { resolve })
-            const limit = setTimeout(
-              () => reject(new Fault('upstream.timeout', { detail: 'the client did not answer' })),
-              questionMs,
-            )
-            limit.unref()
-            controller.signal.addEventListener('abort', () => reject(controller.signal.reason), {
-              once: true,
-            })
-          })
-          clearTimeout(timer)
-          try {
-            await stream().send(
-              JSON.stringify({ jsonrpc: '2.0', id: question, method: request.method, params }),
-            )
-            const { result, error } = await answered
-            return error ? { error } : { result: result ?? {} }
-          } catch (error) {
-            return { error: { code: -32603, message: Fault.from(error).message } }
-          } finally {
-            questions.delete(key)
-            flight.extend()
-          }
-        },
-        async answer(message) {
-          if (over) return
-          over = true
-          const text = JSON.stringify({ jsonrpc: '2.0', id, ...message })
-          if (!writer) return call.reply.json(200, text)
-          await writer.send(text)
-          writer.end()
-        },
-        abandon() {
-          if (over) return
-          over = true
-          stream().end()
-        },
-      }
-      entries.set(keyOf(call, id), {
-        flight,
-        abort: (reason) => controller.abort(reason),
-        get timers() {
-          return [timer, opener]
-        },
-      })
-      if (call.era === 'modern') {
-        if (call.signal.aborted) controller.abort(new Cancelled())
-        else call.signal.addEventListener('abort', () => controller.abort(new Cancelled()), { once: true })
-      }
+  open(call: RequestCall, limitMs: number): Flight {
+    const flight = new Flight(this, call, limitMs)
+    this.#all.add(flight)
+    if (call.era === 'modern') {
+      const cancel = (): void => flight.stop.stop(new Cancelled())
+      if (call.signal.aborted) cancel()
+      else call.signal.addEventListener('abort', cancel, { once: true })
       return flight
-    },
-    close(call, flight) {
-      const key = keyOf(call, call.message.id)
-      const entry = entries.get(key)
-      if (entry?.flight !== flight) return
-      for (const timer of entry.timers) clearTimeout(timer)
-      entries.delete(key)
-    },
-    cancel(call, requestId) {
-      entries.get(keyOf(call, requestId))?.abort(new Cancelled())
-    },
-    resolve(call, response) {
-      questions.get(keyOf(call, response.id))?.resolve(response)
-    },
-    size: () => entries.size,
+    }
+    const owner = this.#ownerOf(call)
+    const own = this.#legacy.get(owner)
+    if (own) own.set(call.message.id, flight)
+    else this.#legacy.set(owner, new Map([[call.message.id, flight]]))
+    return flight
+  }
+
+  close(flight: Flight): void {
+    const { call } = flight
+    flight.stop.end()
+    this.#all.delete(flight)
+    if (call.era === 'legacy') {
+      const owner = this.#ownerOf(call)
+      const own = this.#legacy.get(owner)
+      if (own?.get(call.message.id) === flight) own.delete(call.message.id)
+      if (own?.size === 0) this.#legacy.delete(owner)
+    }
+    if (this.#all.size === 0) this.#idle?.()
+  }
+
+  /** notifications/cancelled: the call of this id of the same client, if it still runs. */
+  cancel(call: McpCall, requestId: unknown): void {
+    this.#legacy
+      .get(this.#ownerOf(call))
+      ?.get(requestId as RequestId)
+      ?.stop.stop(new Cancelled())
+  }
+
+  /** The client's answer to a question: only its own questions can be answered by it. */
+  resolve(call: McpCall, response: JsonRpcResponse): void {
+    const question = this.#questions.get(String(response.id))
+    if (question?.owner === this.#ownerOf(call)) question.resolve(response)
+  }
+
+  question(call: McpCall): { id: string; answer: Promise<JsonRpcResponse>; forget(): void } {
+    const id = `gw-${++this.#lastQuestion}`
+    const { promise, resolve } = Promise.withResolvers<JsonRpcResponse>()
+    this.#questions.set(id, { owner: this.#ownerOf(call), resolve })
+    return { id, answer: promise, forget: () => this.#questions.delete(id) }
+  }
+
+  /** Everything that a client without a session any more still waits for. */
+  cancelAll(owner: string): void {
+    for (const flight of this.#legacy.get(owner)?.values() ?? []) flight.stop.stop(new Cancelled())
+  }
+
+  /** Resolves when no call runs, or after `ms`, with the number left. */
+  async drained(ms: number): Promise<number> {
+    if (this.#all.size > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, ms)
+        this.#idle = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+    return this.#all.size
+  }
+
+  end(): void {
+    clearInterval(this.#ticker)
+    for (const flight of this.#all) flight.stop.stop(new Fault('drain.timeout'))
   }
 }

@@ -1,44 +1,56 @@
-import { createHash } from 'node:crypto'
 import { Fault } from '../../../shared/faults.ts'
-import { type Catalogue, kinds, type ListKind, type ServerListing } from './catalogue.ts'
+import { kinds, type ListKind, type ServerListing } from './catalogue.ts'
 import { connectToolDefinition } from './connect.ts'
 import { exposeName } from './names.ts'
-import { metaKeys } from './protocol/shape.ts'
-import type { JsonObject } from './protocol/types.ts'
-import type { UpstreamRequest } from './upstream/request.ts'
+import { legacyTool, metaKeys } from './protocol/shape.ts'
+import type { Era, JsonObject, Seals } from './protocol/types.ts'
 
 /** Most items in one page: clients that ignore `nextCursor` should not lose anything in ordinary installations. */
 const pageSize = 2_000
+const cursorPurpose = 'mcp-cursor/1'
 
-/** Prefixed where the kind has names; what would get an illegal name is left out. */
-export function exposeItems(kind: ListKind, listing: ServerListing): JsonObject[] {
-  const { server, items, outcome } = listing
-  const list =
-    kind === 'tools' && outcome === 'authorization_required' && items.length === 0
-      ? [connectToolDefinition(server)]
-      : items
-  if (kind === 'resources' || kind === 'resourceTemplates') return list
+/** Prefixed where the kind has names. What would get an illegal name is left out and given to `dropped`. */
+export function exposeItems(
+  kind: ListKind,
+  { server, items, outcome }: ServerListing,
+  client: Era,
+  dropped: (name: unknown) => void,
+): readonly JsonObject[] {
+  if (kind === 'resources' || kind === 'resourceTemplates') return items
+  const unconnected = kind === 'tools' && outcome === 'authorization_required' && items.length === 0
+  const list = unconnected ? [connectToolDefinition(server)] : items
   return list.flatMap((item) => {
+    if (kind === 'tools' && needsTasks(item)) return []
     const name = typeof item.name === 'string' ? exposeName(server, item.name) : undefined
-    return name === undefined ? [] : [{ ...item, name }]
+    if (name === undefined) {
+      dropped(item.name)
+      return []
+    }
+    return [{ ...(client === 'legacy' && kind === 'tools' ? legacyTool(item) : item), name }]
   })
 }
+
+/** Tasks are not relayed, so a tool that can only run as one can not be called. */
+const needsTasks = ({ execution }: JsonObject): boolean =>
+  (execution as JsonObject | null | undefined)?.taskSupport === 'required'
 
 /** One merged result: servers in configuration order, items in each server's own order. */
 export function mergeListings(
   kind: ListKind,
-  listings: ServerListing[],
-  cursor: unknown,
-  principalKey: string,
+  listings: readonly ServerListing[],
+  items: readonly JsonObject[],
+  page: { cursor: unknown; principalKey: string; seals: Seals },
 ): JsonObject {
-  const all = listings.flatMap((listing) => exposeItems(kind, listing))
-  const offset = cursor === undefined ? 0 : openCursor(cursor, kind, principalKey)
-  if (offset > all.length) throw new Fault('cursor.invalid')
+  const offset = page.cursor === undefined ? 0 : openCursor(page.cursor, kind, page)
   const next = offset + pageSize
-  const failed = listings.filter(({ outcome }) => outcome !== 'ok')
+  const nextCursor = next < items.length ? sealCursor(next, kind, page) : undefined
   return {
-    [kind]: all.slice(offset, next),
-    ...(next < all.length ? { nextCursor: sealCursor(next, kind, principalKey) } : {}),
+    [kind]: offset === 0 && nextCursor === undefined ? items : items.slice(offset, next),
+    ...(nextCursor === undefined ? {} : { nextCursor }),
+    ttlMs: listings.reduce(
+      (least, { outcome, ttlMs }) => Math.min(least, outcome === 'ok' ? ttlMs : 0),
+      longestTtlMs,
+    ),
     _meta: {
       [metaKeys.servers]: listings.map(({ server, outcome, stale }) => ({
         server: server.id,
@@ -46,52 +58,25 @@ export function mergeListings(
         ...(stale ? { stale: true } : {}),
       })),
     },
-    ...(failed.length > 0 ? { ttlMs: 0 } : {}),
   }
 }
 
-/**
- * A cursor says where in the person's own list to go on. The list is decided anew at each page, so a forged
- * cursor shows nothing that its holder may not see; the tag tells a cursor of ours from anything else.
- */
-const tag = (offset: number, kind: string, principalKey: string): string =>
-  createHash('sha256').update(`${offset}\n${kind}\n${principalKey}`).digest('base64url').slice(0, 16)
+/** A policy may change at any time; a client should not go on with a list for longer than this. */
+const longestTtlMs = 60_000
 
-const sealCursor = (offset: number, kind: ListKind, principalKey: string): string =>
-  `${offset}.${tag(offset, kind, principalKey)}`
-
-function openCursor(cursor: unknown, kind: ListKind, principalKey: string): number {
-  const [digits = '', given] = typeof cursor === 'string' ? cursor.split('.') : []
-  const offset = Number(digits)
-  if (!/^\d{1,7}$/.test(digits) || given !== tag(offset, kind, principalKey))
-    throw new Fault('cursor.invalid')
-  return offset
+/** A cursor says where in the person's own list to go on; the list itself is decided anew at each page. */
+function sealCursor(
+  offset: number,
+  kind: ListKind,
+  page: { principalKey: string; seals: Seals },
+): string | undefined {
+  return page.seals.seal(cursorPurpose, JSON.stringify([kinds[kind].method, page.principalKey, offset]))
 }
 
-/** Every server at once, each in its own time: one that hangs or fails costs the others nothing. */
-export async function fanOut(
-  catalogue: Catalogue,
-  kind: ListKind,
-  requests: Omit<UpstreamRequest, 'method' | 'params'>[],
-  limitMs: number,
-): Promise<(ServerListing & { durationMs: number })[]> {
-  return Promise.all(
-    requests.map(async (request) => {
-      const startedAt = performance.now()
-      const controller = new AbortController()
-      const onAbort = (): void => controller.abort(request.signal.reason)
-      request.signal.addEventListener('abort', onAbort, { once: true })
-      const timer = setTimeout(
-        () => controller.abort(new Fault('upstream.timeout', { detail: kinds[kind].method })),
-        limitMs,
-      )
-      try {
-        const listing = await catalogue.list(kind, { ...request, signal: controller.signal })
-        return { ...listing, durationMs: performance.now() - startedAt }
-      } finally {
-        clearTimeout(timer)
-        request.signal.removeEventListener('abort', onAbort)
-      }
-    }),
-  )
+function openCursor(cursor: unknown, kind: ListKind, page: { principalKey: string; seals: Seals }): number {
+  const plain = typeof cursor === 'string' ? page.seals.open(cursorPurpose, cursor) : undefined
+  if (plain === undefined) throw new Fault('cursor.invalid')
+  const [method, principalKey, offset] = JSON.parse(plain)
+  if (method !== kinds[kind].method || principalKey !== page.principalKey) throw new Fault('cursor.invalid')
+  return offset
 }

@@ -1,4 +1,5 @@
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
+import type { Names } from './access.ts'
 
 /** MCP 2026-07-28, tools: 1..128 characters of this set. */
 const legal = /^[A-Za-z0-9_.-]{1,128}$/
@@ -19,14 +20,9 @@ export interface Resolved {
  * The server that an exposed name belongs to. Prefixes hold no underscore, so the first one ends the prefix; what
  * fits no prefix belongs to the unprefixed server, where there is one.
  */
-export function resolveName(servers: readonly ServerWorkload[], exposed: string): Resolved | undefined {
+export function resolveName({ byPrefix, unprefixed }: Names, exposed: string): Resolved | undefined {
   const end = exposed.indexOf('_')
-  if (end > 0) {
-    const prefix = exposed.slice(0, end)
-    for (const server of servers) {
-      if (server.prefix === prefix) return { server, name: exposed.slice(end + 1) }
-    }
-  }
-  const bare = servers.find((server) => server.prefix === null)
-  return bare && { server: bare, name: exposed }
+  const server = end > 0 ? byPrefix.get(exposed.slice(0, end)) : undefined
+  if (server) return { server, name: exposed.slice(end + 1) }
+  return unprefixed && { server: unprefixed, name: exposed }
 }

@@ -1,14 +1,17 @@
 import { Fault } from '../../../shared/faults.ts'
 import type { Decision } from '../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
-import { clientCapabilities, connectAnswer } from './connect.ts'
-import { Cancelled, type Flight } from './flight.ts'
+import type { Catalogue } from './catalogue.ts'
+import { canElicitUrl, connectAnswer, elicitUrls } from './connect.ts'
+import type { Context } from './context.ts'
+import { type Answered, Cancelled } from './flight.ts'
+import { principalKeyOf } from './party.ts'
 import { faultError, isObject } from './protocol/jsonrpc.ts'
-import { metaKeys, type ServerInfo, shapeError, shapeResult } from './protocol/shape.ts'
-import type { JsonObject, JsonRpcError, JsonRpcRequest, McpCall, Recorder } from './protocol/types.ts'
+import { isPlain, logLevels, metaKeys, shapeError, shapeResult, withId } from './protocol/shape.ts'
+import type { JsonObject, JsonRpcError, JsonRpcNotification } from './protocol/types.ts'
+import { answerLive, askClient } from './rounds.ts'
 import { AuthorizationRequired } from './upstream/authorization.ts'
 import type { UpstreamAnswer, UpstreamRequest } from './upstream/request.ts'
-import type { Upstreams } from './upstream/upstreams.ts'
 
 export interface RelayTarget {
   server: ServerWorkload
@@ -20,193 +23,143 @@ export interface RelayTarget {
   toolName?: string
 }
 
-export type Answer = { result: JsonObject } | { error: JsonRpcError }
-
-const levels = ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency']
-/** A server that keeps asking is stopped here (MRTR, client of the older era). */
-const maxRounds = 8
-
-const questionCapability: Readonly<Record<string, string>> = {
-  'elicitation/create': 'elicitation',
-  'sampling/createMessage': 'sampling',
-  'roots/list': 'roots',
-}
-
-/** The part of an upstream request that the caller decides, whatever the method. */
-export function requestBase(
-  call: McpCall,
-  server: ServerWorkload,
-  signal: AbortSignal,
-): Omit<UpstreamRequest, 'method' | 'params'> {
-  const { elicitation, sampling, roots } = clientCapabilities(call)
-  const capabilities: JsonObject = {}
-  if (isObject(elicitation)) capabilities.elicitation = elicitation
-  if (isObject(sampling)) capabilities.sampling = sampling
-  // Changes of a client's roots are not relayed, so they are not announced.
-  if (isObject(roots)) capabilities.roots = {}
-  return {
-    server,
-    principal: call.principal,
-    binding: call.session?.id ?? `${call.principal.issuer} ${call.principal.subject}`,
-    capabilities: call.era === 'legacy' && !call.session ? {} : capabilities,
-    live: call.era === 'legacy' && call.session !== null,
-    signal,
-  }
-}
+/** The answer, and its text where the server's own can be passed on. */
+export type Relayed = Answered & { text?: string }
 
 /** One call to one server and its answer in the client's words. Records both sides of it; throws Cancelled alone. */
-export async function relay(
-  deps: {
-    upstreams: Upstreams
-    recorder: Recorder
-    info: ServerInfo
-    logLevelOf(call: McpCall): string | undefined
-  },
-  call: McpCall & { message: JsonRpcRequest },
-  flight: Flight,
-  target: RelayTarget,
-): Promise<Answer> {
+export async function relay(context: Context, target: RelayTarget): Promise<Relayed> {
+  const { call, deps } = context
   const { server, decision, toolName } = target
   // What the client asked decides the shape of the answer; what the server is asked may differ.
   const { method } = call.message
   const startedAt = performance.now()
-  const event = { server, decision, ...(toolName === undefined ? {} : { toolName }) }
-  deps.recorder.request(call, { ...event, outcome: 'Modified' })
-  const respond = (
-    answer: Answer,
-    status: number,
-    failure?: { reason: string; reasonCode: string },
-  ): Answer => {
+  const record = (httpResponseCode: number, reason?: string, reasonCode?: string): void =>
     deps.recorder.response(call, {
-      ...event,
-      outcome: failure ? 'Error' : 'Passthrough',
-      ...failure,
-      httpResponseCode: status,
+      server,
+      decision,
+      ...(toolName === undefined ? {} : { toolName }),
+      outcome: reasonCode === undefined ? 'Passthrough' : 'Error',
+      ...(reasonCode === undefined ? {} : { reason, reasonCode }),
+      httpResponseCode,
       durationMs: performance.now() - startedAt,
     })
-    return answer
-  }
+  deps.recorder.request(call, {
+    server,
+    decision,
+    ...(toolName === undefined ? {} : { toolName }),
+    outcome: 'Modified',
+  })
   try {
-    const { response } = await withRounds(call, flight, target, (params) =>
-      send(deps, call, flight, { ...target, params }),
-    )
-    if (response.error) {
-      const error = shapeError(response.error, call.era)
-      return respond({ error }, 200, {
-        reason: `the server answered error ${response.error.code}`,
-        reasonCode: 'upstream.error',
-      })
+    const answer = await send(context, target)
+    const { error, result = {} } = answer.response
+    if (error) {
+      record(200, `the server answered error ${error.code}`, 'upstream.error')
+      return answerOfError(context, error)
     }
-    const result = shapeResult(method, response.result ?? {}, call.era, deps.info)
-    if (result.isError === true) {
-      return respond({ result }, 200, { reason: 'the tool reported an error', reasonCode: 'tool.error' })
+    if (result.isError === true) record(200, 'the tool reported an error', 'tool.error')
+    else record(200)
+    if (call.era === 'legacy' && answer.era === 'legacy' && answer.text !== undefined && isPlain(result)) {
+      const text = withId(answer.text, answer.response.id, call.message.id)
+      return text === undefined ? { result } : { result, text }
     }
-    return respond({ result }, 200)
+    const principalKey = principalKeyOf(call.principal)
+    const asks = call.era === 'modern' && result.resultType === 'input_required'
+    const passed = asks ? context.states.wrap(call, server.id, result, principalKey) : result
+    return { result: shapeResult(method, passed, call.era, context.info) }
   } catch (error) {
     if (error instanceof AuthorizationRequired) {
+      record(200, 'the user has to connect an account first', 'credential.authorization_required')
       const answer = connectAnswer(call, method, server, error.link)
-      if ('result' in answer) answer.result = shapeResult(method, answer.result, call.era, deps.info)
-      return respond(answer, 200, {
-        reason: 'the user has to connect an account first',
-        reasonCode: 'credential.authorization_required',
-      })
+      return 'result' in answer
+        ? { result: shapeResult(method, answer.result, call.era, context.info) }
+        : answer
     }
     if (error instanceof Cancelled) {
-      respond({ result: {} }, 499, { reason: 'cancelled by the client', reasonCode: 'cancelled' })
+      record(499, 'cancelled by the client', 'cancelled')
       throw error
     }
     const fault = Fault.from(error)
-    return respond({ error: faultError(fault, call.era) }, fault.spec.status, {
-      reason: fault.detail ?? fault.message,
-      reasonCode: fault.code,
-    })
+    if (fault.code === 'internal')
+      deps.log.error({ err: error, server: server.id }, 'a call failed inside the gateway')
+    record(fault.spec.status, fault.detail ?? fault.message, fault.code)
+    return { error: faultError(fault, call.era) }
   }
 }
 
-function send(
-  deps: { upstreams: Upstreams; logLevelOf(call: McpCall): string | undefined },
-  call: McpCall & { message: JsonRpcRequest },
-  flight: Flight,
-  target: RelayTarget,
-): Promise<UpstreamAnswer> {
-  const clientMeta = isObject(call.message.params?._meta) ? call.message.params._meta : {}
-  const progressToken = clientMeta.progressToken
-  const logLevel = deps.logLevelOf(call)
-  return deps.upstreams.request({
-    ...requestBase(call, target.server, flight.signal),
+async function send(context: Context, target: RelayTarget): Promise<UpstreamAnswer> {
+  const { call, flight, deps } = context
+  const { server, name } = target
+  const params = context.states.unwrap(call, server.id, target.params, principalKeyOf(call.principal))
+  const meta = call.message.params?._meta
+  const progressToken = isObject(meta) ? meta.progressToken : undefined
+  const { traceparent, tracestate } = call.headers
+  const request: UpstreamRequest = {
+    server,
+    party: context.party,
     method: target.method,
-    params: target.params,
-    ...(target.name === undefined ? {} : { name: target.name }),
-    ...(logLevel === undefined ? {} : { logLevel }),
+    params,
+    stop: flight.stop,
     wantsProgress: progressToken !== undefined,
-    onNotification: async ({ method, params }) => {
-      if (method === 'notifications/progress') {
-        flight.extend()
-        await flight.notify({ method, params: { ...params, progressToken } })
-      } else if (method === 'notifications/message') {
-        if (call.era === 'legacy' || passes(params?.level, clientMeta[metaKeys.logLevel])) {
-          await flight.notify({ method, ...(params ? { params } : {}) })
-        }
-      } else if (method === 'notifications/elicitation/complete' && call.era === 'legacy') {
-        await flight.notify({ method, ...(params ? { params } : {}) })
-      }
-    },
-    ...(call.era === 'legacy' && call.session
-      ? { onRequest: (question: JsonRpcRequest) => askClient(call, flight, question) }
-      : {}),
-  })
+    onNotification: (message) => onNotification(context, server, progressToken, message),
+  }
+  if (name !== undefined) request.name = name
+  if (context.logLevel !== undefined) request.logLevel = context.logLevel
+  if (typeof traceparent === 'string') {
+    request.trace = { traceparent, ...(typeof tracestate === 'string' ? { tracestate } : {}) }
+  }
+  if (context.party.live) request.onRequest = (question) => askClient(flight, question)
+  const answer = await deps.upstreams.request(request)
+  if (call.era === 'modern' || answer.response.result?.resultType !== 'input_required') return answer
+  return answerLive(flight, params, answer, (again) => deps.upstreams.request({ ...request, params: again }))
 }
 
-async function askClient(call: McpCall, flight: Flight, question: JsonRpcRequest) {
-  const needed = questionCapability[question.method]
-  if (needed === undefined || !isObject(clientCapabilities(call)[needed])) {
-    return { error: { code: -32601, message: `The client did not declare what ${question.method} needs.` } }
+/** What a server may say before its answer, as far as the client has a place for it. */
+function onNotification(
+  { call, flight, deps }: Context,
+  server: ServerWorkload,
+  progressToken: unknown,
+  { method, params }: JsonRpcNotification,
+): void | Promise<void> {
+  switch (method) {
+    case 'notifications/progress':
+      flight.extend()
+      return flight.notify({ method, params: { ...params, progressToken } })
+    case 'notifications/message': {
+      const meta = call.message.params?._meta
+      const wanted = isObject(meta) ? meta[metaKeys.logLevel] : undefined
+      if (call.era === 'modern' && !passes(params?.level, wanted)) return
+      return flight.notify(params ? { method, params } : { method })
+    }
+    case 'notifications/elicitation/complete':
+      if (call.era === 'legacy') return flight.notify(params ? { method, params } : { method })
+      return
+    default:
+      return noteChange(deps.catalogue, server, method)
   }
-  return flight.ask(question)
 }
 
-/**
- * A modern server's `input_required` towards a legacy client: its questions are asked live on the call's stream and
- * the call is sent again with the answers (MCP 2026-07-28, multi round-trip requests). A modern client gets it as is.
- */
-async function withRounds(
-  call: McpCall & { message: JsonRpcRequest },
-  flight: Flight,
-  target: RelayTarget,
-  attempt: (params: JsonObject) => Promise<UpstreamAnswer>,
-): Promise<UpstreamAnswer> {
-  let answer = await attempt(target.params)
-  for (
-    let round = 0;
-    call.era === 'legacy' && answer.response.result?.resultType === 'input_required';
-    round++
-  ) {
-    const { inputRequests, requestState } = answer.response.result
-    if (round >= maxRounds || !call.session) {
-      throw new Fault('upstream.rejected', {
-        detail: 'the server asks for input that this client can not give',
-      })
-    }
-    const inputResponses: JsonObject = {}
-    for (const [key, question] of Object.entries(isObject(inputRequests) ? inputRequests : {})) {
-      if (!isObject(question) || typeof question.method !== 'string') continue
-      const asked = await askClient(call, flight, { ...question, jsonrpc: '2.0', id: key } as JsonRpcRequest)
-      if ('error' in asked)
-        throw new Fault('upstream.rejected', {
-          detail: `the client refused ${question.method}: ${asked.error.message}`,
-        })
-      inputResponses[key] = asked.result
-    }
-    answer = await attempt({
-      ...target.params,
-      inputResponses,
-      ...(requestState === undefined ? {} : { requestState }),
-    })
+/** Not passed on, since no client was promised it; but our own listings are old from now on. */
+function noteChange(catalogue: Catalogue, server: ServerWorkload, method: string): void {
+  if (method === 'notifications/tools/list_changed') catalogue.changed('tools', server)
+  else if (method === 'notifications/prompts/list_changed') catalogue.changed('prompts', server)
+  else if (method === 'notifications/resources/list_changed') {
+    catalogue.changed('resources', server)
+    catalogue.changed('resourceTemplates', server)
   }
-  return answer
+}
+
+/** -32042 asks for a visit to a page; the modern wire asks that by `input_required` (MCP 2026-07-28). */
+function answerOfError({ call, info }: Context, error: JsonRpcError): Answered {
+  if (call.era === 'legacy' || error.code !== -32042) return { error: shapeError(error, call.era) }
+  const elicitations =
+    isObject(error.data) && Array.isArray(error.data.elicitations) ? error.data.elicitations : []
+  if (elicitations.length > 0 && elicitations.every(isObject) && canElicitUrl(call)) {
+    return { result: shapeResult(call.message.method, elicitUrls(elicitations), 'modern', info) }
+  }
+  return { error: { ...error, code: new Fault('upstream.rejected').spec.rpc ?? -32603 } }
 }
 
 function passes(level: unknown, wanted: unknown): boolean {
   if (typeof wanted !== 'string') return false
-  return levels.indexOf(String(level)) >= levels.indexOf(wanted)
+  return logLevels.indexOf(String(level)) >= logLevels.indexOf(wanted)
 }

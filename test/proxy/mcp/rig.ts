@@ -139,8 +139,12 @@ export async function startRig(
         },
       })
     } catch (error) {
-      const body = { jsonrpc: '2.0', id: message.id ?? null, error: faultError(Fault.from(error), 'legacy') }
-      response.writeHead(500).end(JSON.stringify(body))
+      // As the edge renders a refusal.
+      const fault = Fault.from(error)
+      const status = fault.code === 'rpc.method' && modern ? 404 : fault.spec.status
+      const answer = faultError(fault, modern ? 'modern' : 'legacy')
+      const body = { jsonrpc: '2.0', id: message.id ?? null, error: answer }
+      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
     }
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

@@ -27,6 +27,16 @@ export function asMessage(value: unknown): JsonRpcMessage | undefined {
   return undefined
 }
 
+/** What a server wrote as a message, or undefined where it is none. */
+export function parseMessage(text: string): JsonRpcMessage | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return isObject(value) ? asMessage(value) : undefined
+  } catch {
+    return undefined
+  }
+}
+
 /** The JSON-RPC error of a Fault. A modern peer never sees -32002 (MCP 2026-07-28, error codes). */
 export function faultError(fault: Fault, era: Era): JsonRpcError {
   const code = fault.spec.rpc ?? -32603

@@ -4,6 +4,18 @@ import type { Era, JsonObject, JsonRpcError } from './types.ts'
 export const legacyVersions = ['2025-11-25', '2025-06-18', '2025-03-26'] as const
 export const modernVersion = '2026-07-28'
 
+/** RFC 5424 severities as MCP names them, least first. */
+export const logLevels: readonly string[] = [
+  'debug',
+  'info',
+  'notice',
+  'warning',
+  'error',
+  'critical',
+  'alert',
+  'emergency',
+]
+
 export const metaKeys = {
   version: 'io.modelcontextprotocol/protocolVersion',
   capabilities: 'io.modelcontextprotocol/clientCapabilities',
@@ -30,26 +42,67 @@ export interface ServerInfo {
   version: string
 }
 
+/** Fields of the modern wire that a legacy client must not see. */
+const modernFields = ['resultType', 'ttlMs', 'cacheScope'] as const
+
+/** Whether a result of a server can go to a legacy client as it is. */
+export function isPlain(result: JsonObject): boolean {
+  for (const field of modernFields) if (result[field] !== undefined) return false
+  if (isObject(result._meta) && result._meta[metaKeys.serverInfo] !== undefined) return false
+  return result.structuredContent === undefined || isObject(result.structuredContent)
+}
+
 /**
  * A result as the client's era writes it, from whichever era it came. Everything but protocol fields stays as the
  * server sent it.
  */
 export function shapeResult(method: string, result: JsonObject, client: Era, info: ServerInfo): JsonObject {
-  const meta: JsonObject = isObject(result._meta) ? { ...result._meta } : {}
-  delete meta[metaKeys.serverInfo]
-  if (client === 'legacy') {
-    const { resultType: _type, ttlMs: _ttl, cacheScope: _scope, ...rest } = result
-    delete rest._meta
-    return Object.keys(meta).length > 0 ? { ...rest, _meta: meta } : rest
+  if (client === 'legacy') return isPlain(result) ? result : legacyResult(result)
+  const shaped: JsonObject = {
+    ...result,
+    _meta: { ...(isObject(result._meta) ? result._meta : {}), [metaKeys.serverInfo]: info },
   }
-  const shaped: JsonObject = { ...result, _meta: { ...meta, [metaKeys.serverInfo]: info } }
   shaped.resultType ??= 'complete'
-  if (cacheable.has(method)) {
+  if (cacheable.has(method) && shaped.resultType === 'complete') {
     shaped.ttlMs = typeof shaped.ttlMs === 'number' && shaped.ttlMs >= 0 ? shaped.ttlMs : 0
     // What one person may see is no other's business, whatever the server thinks.
     shaped.cacheScope = 'private'
   }
   return shaped
+}
+
+function legacyResult(result: JsonObject): JsonObject {
+  const { _meta, ...shaped } = result
+  for (const field of modernFields) delete shaped[field]
+  // Up to 2025-11-25 structured content is an object; the text beside it says the same.
+  if (shaped.structuredContent !== undefined && !isObject(shaped.structuredContent))
+    delete shaped.structuredContent
+  const { [metaKeys.serverInfo]: _info, ...meta } = isObject(_meta) ? _meta : {}
+  if (Object.keys(meta).length > 0) shaped._meta = meta
+  return shaped
+}
+
+/** A tool as a legacy client can read it: output schemas of anything but objects are of 2026-07-28. */
+export function legacyTool(tool: JsonObject): JsonObject {
+  const { outputSchema, ...rest } = tool
+  return outputSchema === undefined || (isObject(outputSchema) && outputSchema.type === 'object')
+    ? tool
+    : rest
+}
+
+/**
+ * A message as its server wrote it, with the client's id in place of ours; undefined where the text does not show
+ * beyond doubt which `id` is the message's own.
+ */
+export function withId(text: string, from: number | string | null, to: number | string): string | undefined {
+  const key = `"id":${JSON.stringify(from)}`
+  const at = text.indexOf(key)
+  if (at === -1 || text.indexOf('"id"') !== at || text.includes('"id"', at + 4)) return undefined
+  // A key can be spelled with escapes.
+  if (text.includes('\\u')) return undefined
+  const end = at + key.length
+  if (text[end] !== ',' && text[end] !== '}') return undefined
+  return `${text.slice(0, at)}"id":${JSON.stringify(to)}${text.slice(end)}`
 }
 
 /** A server's error as the client's era writes it. */

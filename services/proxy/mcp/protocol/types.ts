@@ -105,6 +105,14 @@ export interface Credentials {
   get(principal: Principal, server: ServerWorkload, rejected?: string): Promise<CredentialAnswer>
 }
 
+/** Boxes that a client carries for us: sealed with the tenant's keys, so that any worker opens what another made. */
+export interface Seals {
+  /** `purpose` keeps boxes of one kind from being taken for another. Undefined while there are no keys. */
+  seal(purpose: string, plain: string): string | undefined
+  /** Undefined for what is not a box of this purpose. */
+  open(purpose: string, sealed: string): string | undefined
+}
+
 export interface CoreDeps {
   readonly config: ConfigOf['proxy']
   readonly credentials: Credentials
@@ -119,6 +127,8 @@ export interface CoreDeps {
   }
   readonly log: Logger
   readonly clock: Clock
+  /** Absent: boxes are sealed with a key of this process and open nowhere else. */
+  readonly seals?: Seals
 }
 
 export interface McpCore {

@@ -1,115 +1,255 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import { TextDecoder } from 'node:util'
+import type { Dispatcher } from 'undici'
 import { Fault } from '../../../../shared/faults.ts'
+import { SseParser } from '../../../../shared/sse.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
-import { asMessage, isObject, isResponse } from '../protocol/jsonrpc.ts'
+import { isResponse, parseMessage } from '../protocol/jsonrpc.ts'
 import type { JsonRpcMessage, JsonRpcResponse, RequestId } from '../protocol/types.ts'
-import type { UpstreamBody } from './body.ts'
-import type { UpstreamHttp, UpstreamResponse } from './http.ts'
-import { readEvents } from './sse.ts'
+import type { Stop } from '../stop.ts'
+import type { Headers, UpstreamHttp } from './http.ts'
 
 export interface Exchanged {
   status: number
-  headers: UpstreamResponse['headers']
-  /** Present where the server answered the request, over JSON or a stream. */
+  headers: IncomingHttpHeaders
+  /** The server's answer to the request, over JSON or a stream. */
   response?: JsonRpcResponse
-  /** A JSON-RPC error in the body of a non-2xx answer: how modern servers say what was wrong. */
+  /** The answer as the server wrote it: one JSON-RPC message. */
+  text?: string
+  /** A JSON-RPC error in the body of a non-2xx answer: how servers say what was wrong. */
   refusal?: JsonRpcResponse
 }
 
 export interface ExchangeOptions {
-  headers: Record<string, string>
-  message: JsonRpcMessage
-  signal: AbortSignal
-  /** Bytes of a JSON body, and of one event of a stream. */
+  headers: Headers
+  /** Undefined for DELETE. */
+  message?: JsonRpcMessage
+  stop: Stop
+  /** Bytes of a JSON body; characters of one event of a stream. */
   limit: number
-  /** Notifications and requests that arrive on the stream before the answer. */
+  /** Notifications and requests that arrive on the stream before the answer. A promise holds the server back. */
   onMessage?(message: JsonRpcMessage): void | Promise<void>
 }
 
+/** What is read of a body that nobody wants, so that the connection can be used again. */
+const dumpBytes = 65_536
 /** How long a server may keep its stream open after the answer before the connection is given up. */
 const lingerMs = 1_000
 
 /**
  * One POST of one message, and what comes back, whichever form the server chose (streamable HTTP, all versions).
- * Throws `upstream.garbage` where a 2xx answer holds no answer to the request.
+ * Rejects with the stop's reason, `upstream.unreachable`, `upstream.too_large`, `upstream.blocked`, and with
+ * `upstream.garbage` where a 2xx answer holds no answer to the request.
  */
-export async function exchange(
+export function exchange(
   http: UpstreamHttp,
   server: ServerWorkload,
   options: ExchangeOptions,
 ): Promise<Exchanged> {
-  const { message, signal, limit } = options
-  const { status, headers, body } = await http.send(server, {
-    method: 'POST',
-    headers: options.headers,
-    body: JSON.stringify(message),
-    signal,
-  })
-  const type = String(headers['content-type'] ?? '')
-  if (status < 200 || status > 299) {
-    const text = await body.text(65_536).catch(() => '')
-    const refusal = type.includes('json') ? parse(text) : undefined
-    return { status, headers, ...(refusal && isResponse(refusal) ? { refusal } : {}) }
-  }
-  if (!('id' in message) || !('method' in message)) {
-    body.dump()
-    return { status, headers }
-  }
-  const response = type.startsWith('text/event-stream')
-    ? await answerInStream(body, message.id, limit, options.onMessage)
-    : answerInJson(await body.text(limit), message.id)
-  return { status, headers, response }
-}
-
-function answerInJson(text: string, id: RequestId): JsonRpcResponse {
-  const message = parse(text)
-  // Some servers answer an error without an id; it can be meant for no other request.
-  if (message && isResponse(message) && (message.id === id || (message.id === null && message.error)))
-    return message
-  throw new Fault('upstream.garbage', { detail: 'the JSON body is not the answer to the request' })
-}
-
-async function answerInStream(
-  body: UpstreamBody,
-  id: RequestId,
-  limit: number,
-  onMessage: ExchangeOptions['onMessage'],
-): Promise<JsonRpcResponse> {
-  const events = readEvents(body, limit)
-  for (;;) {
-    const next = await events.next()
-    if (next.done) throw new Fault('upstream.garbage', { detail: 'the stream ended without an answer' })
-    if (next.value === '') continue
-    const message = parse(next.value)
-    if (!message) throw new Fault('upstream.garbage', { detail: 'an event of the stream is not JSON-RPC' })
-    if (isResponse(message)) {
-      if (message.id !== id) continue
-      letEnd(events, body)
-      return message
-    }
-    await onMessage?.(message)
-  }
-}
-
-/** Reads to the end so that the connection can be used again, but not for long. */
-function letEnd(events: AsyncGenerator<string>, body: UpstreamBody): void {
-  const timer = setTimeout(() => body.destroy(), lingerMs)
-  timer.unref()
-  void (async () => {
+  return new Promise((resolve, reject) => {
+    const { message, headers } = options
+    const handler = new Handler(options, resolve, reject)
     try {
-      while (!(await events.next()).done);
-    } catch {
-      // The answer is already there; how the connection ends does not matter.
-    } finally {
-      clearTimeout(timer)
+      const body = message === undefined ? null : JSON.stringify(message)
+      http.dispatch(server, message === undefined ? 'DELETE' : 'POST', headers, body, handler)
+    } catch (error) {
+      handler.fail(Fault.from(error, 'upstream.unreachable'))
     }
-  })()
+  })
 }
 
-function parse(text: string): JsonRpcMessage | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    return isObject(value) ? asMessage(value) : undefined
-  } catch {
-    return undefined
+type Mode = 'json' | 'stream' | 'refusal' | 'dump'
+
+class Handler implements Dispatcher.DispatchHandler {
+  readonly #options: ExchangeOptions
+  readonly #resolve: (exchanged: Exchanged) => void
+  readonly #reject: (error: Error) => void
+  readonly #id: RequestId | undefined
+  #controller: Dispatcher.DispatchController | undefined
+  #settled = false
+  #status = 0
+  #headers: IncomingHttpHeaders = {}
+  #mode: Mode = 'dump'
+  #chunks: Buffer[] = []
+  #size = 0
+  #parser: SseParser | undefined
+  #decoder: TextDecoder | undefined
+  /** Events that wait until the client has taken those before. */
+  readonly #events: string[] = []
+  #busy = false
+  #ended = false
+  #linger: NodeJS.Timeout | undefined
+
+  constructor(
+    options: ExchangeOptions,
+    resolve: (exchanged: Exchanged) => void,
+    reject: (error: Error) => void,
+  ) {
+    this.#options = options
+    this.#resolve = resolve
+    this.#reject = reject
+    const { message } = options
+    this.#id = message && 'method' in message && 'id' in message ? message.id : undefined
+    options.stop.on(this.fail)
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    if (this.#settled) controller.abort(new Error('given up'))
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    headers: IncomingHttpHeaders,
+  ): void {
+    // 1xx answers come before the real one.
+    if (status < 200) return
+    this.#status = status
+    this.#headers = headers
+    const type = headers['content-type'] ?? ''
+    if (status > 299) this.#mode = type.includes('json') ? 'refusal' : 'dump'
+    else if (this.#id === undefined) this.#mode = 'dump'
+    else if (type.startsWith('text/event-stream')) this.#stream()
+    else if (type.includes('json')) this.#mode = 'json'
+    else this.#garbage(`HTTP ${status} with content of type ${type.slice(0, 100) || 'unknown'}`)
+    if (this.#settled) controller.abort(new Error('given up'))
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#mode === 'stream') {
+      this.#push(controller, chunk)
+      return
+    }
+    this.#size += chunk.length
+    const { limit } = this.#options
+    if (this.#mode === 'json' && this.#size > limit) {
+      this.fail(new Fault('upstream.too_large'))
+      return
+    }
+    if (this.#mode !== 'json' && this.#size > dumpBytes) {
+      this.#finish({})
+      controller.abort(new Error('enough'))
+      return
+    }
+    if (this.#mode !== 'dump') this.#chunks.push(chunk)
+  }
+
+  onResponseEnd(): void {
+    this.#ended = true
+    clearTimeout(this.#linger)
+    if (this.#settled) return
+    if (this.#mode === 'stream') {
+      this.#pump()
+      return
+    }
+    if (this.#mode === 'dump') {
+      this.#finish({})
+      return
+    }
+    const text =
+      this.#chunks.length === 1 ? this.#chunks[0]!.toString() : Buffer.concat(this.#chunks).toString()
+    const message = parseMessage(text)
+    const response = message && isResponse(message) ? message : undefined
+    if (this.#mode === 'refusal') {
+      this.#finish(response ? { refusal: response } : {})
+      return
+    }
+    // Some servers answer an error without an id; it can be meant for no other request.
+    if (response && (response.id === this.#id || (response.id === null && response.error))) {
+      this.#finish({ response, text })
+      return
+    }
+    this.#garbage('the JSON body is not the answer to the request')
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    clearTimeout(this.#linger)
+    const cause = error instanceof Fault ? error : (error as { cause?: unknown }).cause
+    if (cause instanceof Fault) this.fail(cause)
+    else this.fail(new Fault('upstream.unreachable', { detail: error.message, cause: error }))
+  }
+
+  /** Gives the exchange up, unless it is over. Bound: it listens to the stop. */
+  readonly fail = (error: Error): void => {
+    if (this.#settled) return
+    this.#settle()
+    this.#controller?.abort(error)
+    this.#reject(error)
+  }
+
+  #garbage(detail: string): void {
+    this.fail(new Fault('upstream.garbage', { detail }))
+  }
+
+  #finish(part: Pick<Exchanged, 'response' | 'text' | 'refusal'>): void {
+    if (this.#settled) return
+    this.#settle()
+    this.#resolve({ status: this.#status, headers: this.#headers, ...part })
+  }
+
+  #settle(): void {
+    this.#settled = true
+    this.#options.stop.off(this.fail)
+  }
+
+  #stream(): void {
+    this.#mode = 'stream'
+    this.#parser = new SseParser(this.#options.limit)
+    this.#decoder = new TextDecoder()
+  }
+
+  #push(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#settled) return
+    try {
+      for (const { event, data } of this.#parser!.push(this.#decoder!.decode(chunk, { stream: true }))) {
+        // An event without data only primes the stream's id.
+        if (event === 'message' && data !== '') this.#events.push(data)
+      }
+    } catch (error) {
+      this.fail(error instanceof RangeError ? new Fault('upstream.too_large') : Fault.from(error))
+      return
+    }
+    this.#pump()
+    if (this.#busy) controller.pause()
+  }
+
+  #pump(): void {
+    while (!this.#busy && !this.#settled) {
+      const data = this.#events.shift()
+      if (data === undefined) break
+      const message = parseMessage(data)
+      if (!message) {
+        this.#garbage('an event of the stream is not JSON-RPC')
+        return
+      }
+      if (isResponse(message)) {
+        if (message.id === this.#id) this.#answered(message, data)
+        continue
+      }
+      const waiting = this.#options.onMessage?.(message)
+      if (waiting) this.#wait(waiting)
+    }
+    if (this.#ended && !this.#busy && !this.#settled) this.#garbage('the stream ended without an answer')
+  }
+
+  #wait(waiting: Promise<void>): void {
+    this.#busy = true
+    waiting.then(
+      () => {
+        this.#busy = false
+        this.#controller?.resume()
+        this.#pump()
+      },
+      (error: unknown) => this.fail(Fault.from(error)),
+    )
+  }
+
+  /** The connection is worth keeping, so the stream may end by itself; but not for long. */
+  #answered(response: JsonRpcResponse, text: string): void {
+    this.#finish({ response, text })
+    if (this.#ended) return
+    this.#linger = setTimeout(() => this.#controller?.abort(new Error('the stream stayed open')), lingerMs)
+    this.#linger.unref()
   }
 }

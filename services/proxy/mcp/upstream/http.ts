@@ -1,129 +1,82 @@
 import { isIP } from 'node:net'
-import { Agent } from 'undici'
-import { Fault } from '../../../../shared/faults.ts'
+import { Agent, type Dispatcher } from 'undici'
 import { createNetworkGuard, type NetworkGuard } from '../../../../shared/networks.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
-import { UpstreamBody } from './body.ts'
 
-export interface UpstreamResponse {
-  status: number
-  headers: Record<string, string | string[] | undefined>
-  body: UpstreamBody
-}
-
-export interface HttpRequest {
-  method: 'POST' | 'DELETE'
-  headers: Record<string, string>
-  body?: string
-  signal: AbortSignal
-}
+export type Headers = Readonly<Record<string, string>>
 
 /** Pooled keep-alive connections to MCP servers, each through the address guard of its server. */
 export interface UpstreamHttp {
-  /** Throws `upstream.blocked`, `upstream.unreachable`; aborts reject with the signal's reason. Follows no redirect. */
-  send(server: ServerWorkload, request: HttpRequest): Promise<UpstreamResponse>
+  /**
+   * Sends, and gives what comes back to `handler`, without a stream object in between. Follows no redirect. Throws
+   * `upstream.blocked` for an address that is written out and refused; a name that resolves to one fails in the handler.
+   */
+  dispatch(
+    server: ServerWorkload,
+    method: 'POST' | 'DELETE',
+    headers: Headers,
+    body: string | null,
+    handler: Dispatcher.DispatchHandler,
+  ): void
   close(): Promise<void>
 }
 
 interface Target {
-  agent: Agent
-  origin: string
-  path: string
+  readonly agent: Agent
+  readonly origin: string
+  readonly path: string
+  check(): void
 }
+
+const connectionsPerServer = 1024
 
 export function createUpstreamHttp(): UpstreamHttp {
   /** One agent per set of allowed networks: a connection opened for one server is never used by a stricter one. */
-  const pools = new Map<string, { agent: Agent; guard: NetworkGuard }>()
+  const agents = new Map<string, { agent: Agent; guard: NetworkGuard }>()
   const targets = new WeakMap<ServerWorkload, Target>()
 
-  const poolOf = (server: ServerWorkload) => {
-    const key = server.allowedNetworks.join(',')
-    let pool = pools.get(key)
-    if (!pool) {
-      const guard = createNetworkGuard(server.allowedNetworks)
+  const agentOf = (networks: readonly string[]) => {
+    const key = networks.join(',')
+    let known = agents.get(key)
+    if (!known) {
+      const guard = createNetworkGuard(networks)
       const agent = new Agent({
         connect: { lookup: guard.lookup, timeout: 5_000 },
-        connections: 1024,
-        // One connection per request in flight: one that breaks fails one request.
-        allowH2: false,
+        connections: connectionsPerServer,
         keepAliveTimeout: 30_000,
-        // Time-outs are the caller's, per method; these two only stop what forgot to set one.
-        headersTimeout: 3_600_000,
-        bodyTimeout: 3_600_000,
+        allowH2: false,
+        // Every exchange has a limit of its own; a second set of timers would only cost.
+        headersTimeout: 0,
+        bodyTimeout: 0,
       })
-      pool = { agent, guard }
-      pools.set(key, pool)
+      known = { agent, guard }
+      agents.set(key, known)
     }
-    return pool
+    return known
   }
 
-  /** Throws `upstream.blocked` where the URL is a literal address out of bounds: a lookup is not asked for those. */
   const targetOf = (server: ServerWorkload): Target => {
     let target = targets.get(server)
     if (!target) {
-      const { agent, guard } = poolOf(server)
+      const { agent, guard } = agentOf(server.allowedNetworks)
       const url = new URL(server.url)
       const host = url.hostname.replace(/^\[|\]$/g, '')
-      if (isIP(host)) guard.check(host)
-      target = { agent, origin: url.origin, path: url.pathname + url.search }
+      // A lookup is not asked for an address that is written out.
+      const check = isIP(host) ? () => guard.check(host) : () => {}
+      target = { agent, origin: url.origin, path: url.pathname + url.search, check }
       targets.set(server, target)
     }
     return target
   }
 
   return {
-    async send(server, { method, headers, body, signal }) {
-      if (signal.aborted) throw signal.reason
-      const { agent, origin, path } = targetOf(server)
-      return new Promise((resolve, reject) => {
-        let answer: UpstreamBody | undefined
-        let stop: (() => void) | undefined
-        const fail = (error: Error): void => {
-          signal.removeEventListener('abort', onAbort)
-          const failure = signal.aborted ? (signal.reason as Error) : asFault(error, origin)
-          if (answer) answer.finish(failure)
-          else reject(failure)
-        }
-        const onAbort = (): void => {
-          if (stop) stop()
-          // Still waiting for a connection: nobody else would notice before there is one.
-          else reject(signal.reason as Error)
-        }
-        signal.addEventListener('abort', onAbort, { once: true })
-        agent.dispatch(
-          { origin, path, method, headers, body: body ?? null },
-          {
-            onRequestStart(controller) {
-              stop = () => controller.abort(signal.reason as Error)
-              if (signal.aborted) stop()
-            },
-            onResponseStart(controller, status, answered) {
-              if (status < 200) return
-              answer = new UpstreamBody(controller)
-              resolve({ status, headers: answered, body: answer })
-            },
-            onResponseData(_controller, chunk) {
-              answer?.push(chunk)
-            },
-            onResponseEnd() {
-              signal.removeEventListener('abort', onAbort)
-              answer?.finish()
-            },
-            onResponseError(_controller, error) {
-              fail(error)
-            },
-          },
-        )
-      })
+    dispatch(server, method, headers, body, handler) {
+      const { agent, origin, path, check } = targetOf(server)
+      check()
+      agent.dispatch({ origin, path, method, headers, body }, handler)
     },
     async close() {
-      await Promise.all([...pools.values()].map(({ agent }) => agent.destroy()))
+      await Promise.all([...agents.values()].map(({ agent }) => agent.destroy()))
     },
   }
-}
-
-function asFault(error: Error, origin: string): Fault {
-  if (error instanceof Fault) return error
-  if (error.cause instanceof Fault) return error.cause
-  return new Fault('upstream.unreachable', { detail: `${origin}: ${error.message}`, cause: error })
 }

@@ -1,40 +1,59 @@
 import type { Principal } from '../../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { metaKeys, modernVersion, type ServerInfo, upstreamMeta } from '../protocol/shape.ts'
-import type { Era, JsonObject, JsonRpcRequest, JsonRpcResponse } from '../protocol/types.ts'
+import type {
+  Era,
+  JsonObject,
+  JsonRpcError,
+  JsonRpcNotification,
+  JsonRpcRequest,
+  JsonRpcResponse,
+} from '../protocol/types.ts'
+import type { Stop } from '../stop.ts'
 import type { Exchanged } from './exchange.ts'
 import { encodeHeaderValue } from './headers.ts'
+import type { Headers } from './http.ts'
 
-export type Headers = Record<string, string>
+/** For whom a server is asked: what stays the same over the requests of one client. */
+export interface Party {
+  readonly principal: Principal
+  /** Who the upstream session belongs to: a session id, or the person for clients without one. */
+  readonly binding: string
+  /** Issuer and subject in one string. */
+  readonly principalKey: string
+  /** What listings depend on besides the person: servers may list by what a client can do. */
+  readonly variant: string
+  /** What the client declared and the gateway can carry. */
+  readonly capabilities: JsonObject
+  /** Whether a legacy server may ask questions in mid-call: the client is legacy and has a session. */
+  readonly live: boolean
+  /** Version to ask a legacy server for. */
+  readonly protocolVersion: string
+}
 
-/** One request of the gateway to one server, on behalf of one person. */
+/** One request of the gateway to one server. */
 export interface UpstreamRequest {
   server: ServerWorkload
-  principal: Principal
-  /** Which downstream party the upstream session belongs to: a session id, or the person for stateless clients. */
-  binding: string
+  party: Party
   method: string
-  params?: JsonObject
+  params: JsonObject
+  stop: Stop
   /** Mcp-Name: the un-prefixed tool or prompt name, or the resource URI. */
   name?: string
-  /** What the gateway can carry back to the client. */
-  capabilities: JsonObject
-  /** Whether a legacy server may ask questions in mid-call: the client is legacy and has a session. */
-  live: boolean
   /** Log level that the client asked for in this request (modern) or session (legacy). */
   logLevel?: string
   wantsProgress?: boolean
-  /** Aborts with a Fault as its reason. */
-  signal: AbortSignal
-  onNotification?(message: { method: string; params?: JsonObject }): void | Promise<void>
-  onRequest?(
-    message: JsonRpcRequest,
-  ): Promise<{ result: JsonObject } | { error: { code: number; message: string } }>
+  /** W3C trace context of the client's HTTP request. */
+  trace?: Headers
+  onNotification?(message: JsonRpcNotification): void | Promise<void>
+  onRequest?(message: JsonRpcRequest): Promise<{ result: JsonObject } | { error: JsonRpcError }>
 }
 
 export interface UpstreamAnswer {
   era: Era
   response: JsonRpcResponse
+  /** The whole message as the server wrote it, with our id in it; only of a 2xx answer. */
+  text?: string
 }
 
 /** HTTP 401: the credential is not accepted. Says nothing about the server's era. */
@@ -59,32 +78,36 @@ export const legacyHeaders = (credential: Headers, session: Headers = {}): Heade
   ...common,
 })
 
-export function legacyMessage(request: UpstreamRequest, id: number): JsonRpcRequest {
-  const meta = upstreamMeta(request.params, request.wantsProgress ? id : undefined)
-  const { _meta: _client, ...params } = request.params ?? {}
-  if (Object.keys(meta).length > 0) params._meta = meta
-  return { jsonrpc: '2.0', id, method: request.method, params }
+export function legacyMessage(
+  { method, params, wantsProgress }: UpstreamRequest,
+  id: number,
+): JsonRpcRequest {
+  if (params._meta === undefined && !wantsProgress) return { jsonrpc: '2.0', id, method, params }
+  const { _meta: _client, ...rest } = params
+  const meta = upstreamMeta(params, wantsProgress ? id : undefined)
+  if (Object.keys(meta).length > 0) rest._meta = meta
+  return { jsonrpc: '2.0', id, method, params: rest }
 }
 
 /** MCP 2026-07-28: protocol fields in `_meta`, mirrored by the standard headers of the rewritten body. */
-export function modernMessage(request: UpstreamRequest, credential: Headers, id: number, info: ServerInfo) {
-  const meta = upstreamMeta(request.params, request.wantsProgress ? id : undefined)
+export function modernMessage(
+  request: Pick<UpstreamRequest, 'method' | 'params' | 'party' | 'name' | 'logLevel' | 'wantsProgress'>,
+  credential: Headers,
+  id: number,
+  info: ServerInfo,
+): { headers: Headers; message: JsonRpcRequest } {
+  const { method, params, party, name, logLevel, wantsProgress } = request
+  const meta = upstreamMeta(params, wantsProgress ? id : undefined)
   meta[metaKeys.version] = modernVersion
-  meta[metaKeys.capabilities] = request.capabilities
+  meta[metaKeys.capabilities] = party.capabilities
   meta[metaKeys.clientInfo] = { name: info.name, version: info.version }
-  if (request.logLevel) meta[metaKeys.logLevel] = request.logLevel
-  const headers: Headers = {
+  if (logLevel !== undefined) meta[metaKeys.logLevel] = logLevel
+  const headers = {
     ...credential,
     ...common,
     'mcp-protocol-version': modernVersion,
-    'mcp-method': request.method,
+    'mcp-method': method,
+    ...(name === undefined ? {} : { 'mcp-name': encodeHeaderValue(name) }),
   }
-  if (request.name !== undefined) headers['mcp-name'] = encodeHeaderValue(request.name)
-  const message: JsonRpcRequest = {
-    jsonrpc: '2.0',
-    id,
-    method: request.method,
-    params: { ...request.params, _meta: meta },
-  }
-  return { headers, message }
+  return { headers, message: { jsonrpc: '2.0', id, method, params: { ...params, _meta: meta } } }
 }

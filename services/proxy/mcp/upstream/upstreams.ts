@@ -1,95 +1,112 @@
-import { createHash } from 'node:crypto'
+import type { Clock } from '../../../../shared/clock.ts'
 import { Fault } from '../../../../shared/faults.ts'
 import type { ConfigOf } from '../../../../shared/ipc/contract.ts'
 import type { Logger } from '../../../../shared/log.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import { isObject } from '../protocol/jsonrpc.ts'
 import type { ServerInfo } from '../protocol/shape.ts'
 import type { Credentials, JsonObject, JsonRpcMessage, JsonRpcResponse } from '../protocol/types.ts'
-import { AuthorizationRequired } from './authorization.ts'
-import { createEras } from './eras.ts'
+import { Stop, within } from '../stop.ts'
+import { isModernError, isSessionGone, unanswered, unsupported } from './answers.ts'
+import { createCredentialHeaders, digest } from './credential-headers.ts'
+import { createEras, type Verdict } from './eras.ts'
 import { type Exchanged, exchange } from './exchange.ts'
-import type { UpstreamHttp } from './http.ts'
+import type { Headers, UpstreamHttp } from './http.ts'
 import {
-  type Headers,
-  legacyHeaders,
   legacyMessage,
   modernMessage,
+  type Party,
   refuseUnauthorized,
   Unauthorized,
   type UpstreamAnswer,
   type UpstreamRequest,
 } from './request.ts'
-import { createLegacySessions, type LegacySession } from './sessions.ts'
-import { abortable, deadline } from './signals.ts'
+import { createLegacySessions, type LegacySession, NotLegacy } from './sessions.ts'
 
 export interface Upstreams {
   /** Throws Faults `upstream.*`, `credential.*`, `policy.denied`, and AuthorizationRequired. */
   request(request: UpstreamRequest): Promise<UpstreamAnswer>
-  /** What the server said it can do, asking it first where that is not known. */
-  capabilities(request: Omit<UpstreamRequest, 'method'>): Promise<JsonObject>
-  end(binding: string): void
+  /** What the server said it can do, asking it first where that is not known; null where it does not say. */
+  capabilities(server: ServerWorkload, party: Party, stop: Stop): Promise<JsonObject | null>
+  /** Rejects with AuthorizationRequired where the person has to connect an account. Asks no server. */
+  authorize(server: ServerWorkload, party: Party, stop: Stop): Promise<void>
+  end(binding: string): Promise<void>
+  close(): Promise<void>
   size(): number
 }
+
+/** Sessions are given back at most this long after their time. */
+const sweepMs = 60_000
+/** What a message to a server, that nobody waits for, may take. */
+const messageMs = 5_000
 
 export function createUpstreams(deps: {
   http: UpstreamHttp
   credentials: Credentials
   config: ConfigOf['proxy']
+  clock: Clock
   log: Logger
   info: ServerInfo
 }): Upstreams {
-  const { http, credentials, config, log, info } = deps
+  const { http, credentials, config, clock, log, info } = deps
   const limit = config.limits.responseBytes
   let lastId = 0
   // Ids and progress tokens are minted anew: two clients may have picked the same.
   const nextId = (): number => ++lastId
-  const eras = createEras({ http, config, info, nextId })
+  const eras = createEras({ http, config, clock, info, nextId })
   const sessions = createLegacySessions({ http, config, info, nextId })
-
-  async function credentialHeaders(request: UpstreamRequest, rejected?: string): Promise<Headers> {
-    if (request.server.credential === 'none') return {}
-    const answer = await credentials.get(request.principal, request.server, rejected)
-    switch (answer.kind) {
-      case 'none':
-        return {}
-      case 'headers':
-        return Object.fromEntries(answer.headers.map(({ name, value }) => [name.toLowerCase(), value]))
-      case 'authorization_required':
-        throw new AuthorizationRequired(answer)
-      case 'denied':
-        throw new Fault('policy.denied', { detail: answer.reason })
-    }
-  }
+  const credentialHeaders = createCredentialHeaders(credentials)
+  const sweeper = setInterval(() => sessions.sweep(), sweepMs)
+  sweeper.unref()
 
   /** Messages on the stream before the answer: progress and logs go to the client, questions get answered. */
-  const listener = (request: UpstreamRequest, id: number, reply: (message: JsonRpcResponse) => void) => {
-    return async (message: JsonRpcMessage): Promise<void> => {
+  const listener = (
+    request: UpstreamRequest,
+    id: number,
+    reply: ((answer: JsonRpcResponse) => void) | undefined,
+  ) => {
+    return (message: JsonRpcMessage): void | Promise<void> => {
       if (!('method' in message)) return
       if (!('id' in message)) {
         if (message.method === 'notifications/progress' && message.params?.progressToken !== id) return
-        await request.onNotification?.(message)
-        return
+        return request.onNotification?.(message)
       }
-      // Not awaited: the server may send progress while a person thinks.
-      void (async () => {
-        const answer =
-          message.method === 'ping'
-            ? { result: {} }
-            : ((await request.onRequest?.(message)) ?? {
-                error: {
-                  code: -32601,
-                  message: 'The client of this gateway did not declare this capability.',
-                },
-              })
-        reply({ jsonrpc: '2.0', id: message.id, ...answer })
-      })().catch((error) => log.debug({ err: error }, 'a question of a server could not be answered'))
+      // A modern server has no way to ask here.
+      if (!reply) return
+      // Not waited for: the server may send progress while a person thinks.
+      const answering =
+        message.method === 'ping'
+          ? Promise.resolve({ result: {} })
+          : (request.onRequest?.(message) ?? unsupported())
+      answering.then(
+        (answer) => reply({ jsonrpc: '2.0', id: message.id, ...answer }),
+        (error: unknown) => log.debug({ err: error }, 'a question of a server could not be answered'),
+      )
     }
+  }
+
+  /** A message that nobody waits for; lost where the server does not take it in time. */
+  const tell = (server: ServerWorkload, headers: Headers, message: JsonRpcMessage): Promise<void> => {
+    const stop = new Stop().limit(messageMs)
+    return exchange(http, server, { headers, message, stop, limit: 65_536 })
+      .then(
+        () => {},
+        (error: unknown) =>
+          log.debug({ server: server.id, code: Fault.from(error).code }, 'a message to a server was lost'),
+      )
+      .finally(() => stop.end())
   }
 
   function askModern(request: UpstreamRequest, credential: Headers): Promise<Exchanged> {
     const id = nextId()
     const { headers, message } = modernMessage(request, credential, id, info)
-    const onMessage = listener(request, id, () => {})
-    return exchange(http, request.server, { headers, message, signal: request.signal, limit, onMessage })
+    return exchange(http, request.server, {
+      headers: request.trace ? { ...headers, ...request.trace } : headers,
+      message,
+      stop: request.stop,
+      limit,
+      onMessage: listener(request, id, undefined),
+    })
   }
 
   async function askLegacy(
@@ -97,73 +114,108 @@ export function createUpstreams(deps: {
     credential: Headers,
     session: LegacySession,
   ): Promise<Exchanged> {
-    const { server, signal } = request
-    const id = nextId()
-    const headers = legacyHeaders(credential, session.headers)
-    const post = (message: JsonRpcMessage): void => {
-      exchange(http, server, { headers, message, signal: deadline(5_000), limit: 65_536 }).catch((error) =>
-        log.debug({ err: error, server: server.id }, 'a message to a server was lost'),
-      )
+    const { server, stop, logLevel } = request
+    const headers = session.headers(credential)
+    if (logLevel !== undefined && logLevel !== session.logLevel && isObject(session.capabilities.logging)) {
+      session.logLevel = logLevel
+      await tell(server, headers, {
+        jsonrpc: '2.0',
+        id: nextId(),
+        method: 'logging/setLevel',
+        params: { level: logLevel },
+      })
     }
+    const id = nextId()
     try {
-      const message = legacyMessage(request, id)
       return await exchange(http, server, {
-        headers,
-        message,
-        signal,
+        headers: request.trace ? { ...headers, ...request.trace } : headers,
+        message: legacyMessage(request, id),
+        stop,
         limit,
-        onMessage: listener(request, id, post),
+        onMessage: listener(request, id, (answer) => void tell(server, headers, answer)),
       })
     } catch (error) {
       // Closing the connection is no cancellation for a legacy server: it has to be told.
-      if (signal.aborted)
-        post({ jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: id } })
+      if (stop.reason) {
+        void tell(server, headers, {
+          jsonrpc: '2.0',
+          method: 'notifications/cancelled',
+          params: { requestId: id },
+        })
+      }
       throw error
     }
   }
 
-  async function once(request: UpstreamRequest, credential: Headers): Promise<UpstreamAnswer> {
-    const { server, signal } = request
-    const { era } = eras.known(server) ?? (await abortable(eras.of(request, credential), signal))
-    if (era === 'modern') {
-      const exchanged = refuseUnauthorized(await askModern(request, credential))
-      const response = exchanged.response ?? exchanged.refusal
-      if (response) return { era, response }
-      if (![400, 404, 405].includes(exchanged.status)) throw unanswered(exchanged)
-      // It was modern and may not be any more (a rollback): find out anew, once.
-      eras.forget(server)
-      const now = await abortable(eras.of(request, credential), signal)
-      if (now.era === 'modern') throw unanswered(exchanged)
-    }
-    const session = sessions.known(request) ?? (await abortable(sessions.get(request, credential), signal))
+  async function onModern(
+    request: UpstreamRequest,
+    credential: Headers,
+    verdict: Verdict,
+  ): Promise<UpstreamAnswer | undefined> {
+    const exchanged = refuseUnauthorized(await askModern(request, credential))
+    const response = exchanged.response ?? exchanged.refusal
+    const unfit = [400, 404, 405].includes(exchanged.status)
+    // A server that never said what it is and now refuses, or one that was modern before a rollback.
+    if (unfit && (!response || (verdict.capabilities === null && !isModernError(response)))) return undefined
+    if (!response) throw unanswered(exchanged)
+    return { era: 'modern', response, ...(exchanged.text === undefined ? {} : { text: exchanged.text }) }
+  }
+
+  async function onLegacy(request: UpstreamRequest, credential: Headers): Promise<UpstreamAnswer> {
+    const { server, party, stop } = request
+    const held = sessions.get(party, server, credential)
+    const session = held instanceof Promise ? await within(held, stop) : held
     let exchanged = await askLegacy(request, credential, session)
-    if (session.id !== undefined && (exchanged.status === 404 || exchanged.status === 400)) {
-      // The server forgot the session (restart, expiry; some say 400): open another and ask again, unseen by the client.
+    if (session.id !== undefined && isSessionGone(exchanged)) {
+      // The server forgot the session (restart, expiry): open another and ask again, unseen by the client.
       log.info({ server: server.id, status: exchanged.status }, 'upstream session is gone, opening another')
-      const fresh = await abortable(sessions.get(request, credential, session), signal)
+      const fresh = await within(Promise.resolve(sessions.get(party, server, credential, session)), stop)
       exchanged = await askLegacy(request, credential, fresh)
     }
     refuseUnauthorized(exchanged)
     const response = exchanged.response ?? exchanged.refusal
     if (!response) throw unanswered(exchanged)
-    return { era: 'legacy', response }
+    return { era: 'legacy', response, ...(exchanged.text === undefined ? {} : { text: exchanged.text }) }
+  }
+
+  async function once(request: UpstreamRequest, credential: Headers): Promise<UpstreamAnswer> {
+    const { server, party, stop } = request
+    for (let turn = 0; ; turn++) {
+      const found = eras.of(server, party, credential)
+      const verdict = found instanceof Promise ? await within(found, stop) : found
+      try {
+        if (verdict.era === 'legacy') return await onLegacy(request, credential)
+        const answer = await onModern(request, credential, verdict)
+        if (answer) return answer
+      } catch (error) {
+        if (!(error instanceof NotLegacy)) throw error
+        if (turn > 0)
+          throw new Fault('upstream.rejected', { detail: error.message, data: { status: error.status } })
+      }
+      if (turn > 0) throw new Fault('upstream.rejected', { detail: 'the server fits neither era' })
+      eras.doubt(server, verdict)
+    }
   }
 
   /** Runs with the person's credential; one that the server refuses is asked for anew, once. */
   async function withCredential<T>(
-    request: UpstreamRequest,
+    { server, party, stop }: Pick<UpstreamRequest, 'server' | 'party' | 'stop'>,
     run: (credential: Headers) => Promise<T>,
   ): Promise<T> {
-    const credential = await abortable(credentialHeaders(request), request.signal)
+    const asked = credentialHeaders(party.principal, server)
+    const credential = asked instanceof Promise ? await within(asked, stop) : asked
     try {
       return await run(credential)
     } catch (error) {
       if (!(error instanceof Unauthorized)) throw error
     }
-    if (request.server.credential === 'none') {
+    if (server.credential === 'none') {
       throw new Fault('upstream.rejected', { detail: 'the server wants a credential and none is configured' })
     }
-    const fresh = await abortable(credentialHeaders(request, digest(credential)), request.signal)
+    const fresh = await within(
+      Promise.resolve(credentialHeaders(party.principal, server, digest(credential))),
+      stop,
+    )
     try {
       return await run(fresh)
     } catch (error) {
@@ -174,27 +226,28 @@ export function createUpstreams(deps: {
 
   return {
     request: (request) => withCredential(request, (credential) => once(request, credential)),
-    capabilities: (partial) => {
-      const request: UpstreamRequest = { ...partial, method: 'server/discover' }
-      return withCredential(request, async (credential) => {
-        const verdict = await abortable(eras.of(request, credential), request.signal)
+    capabilities: (server, party, stop) =>
+      withCredential({ server, party, stop }, async (credential) => {
+        const verdict = await within(Promise.resolve(eras.of(server, party, credential)), stop)
         if (verdict.era === 'modern') return verdict.capabilities
-        return (await abortable(sessions.get(request, credential), request.signal)).capabilities
-      })
+        try {
+          return (await within(Promise.resolve(sessions.get(party, server, credential)), stop)).capabilities
+        } catch (error) {
+          // The request itself finds the era out.
+          if (error instanceof NotLegacy) return null
+          throw error
+        }
+      }),
+    async authorize(server, party, stop) {
+      const asked = credentialHeaders(party.principal, server)
+      if (asked instanceof Promise) await within(asked, stop)
     },
     end: (binding) => sessions.end(binding),
+    async close() {
+      clearInterval(sweeper)
+      await sessions.close(1_000)
+      await http.close()
+    },
     size: () => sessions.size(),
   }
-}
-
-function unanswered({ status }: Exchanged): Fault {
-  if (status >= 200 && status < 300)
-    return new Fault('upstream.garbage', { detail: `HTTP ${status} without an answer` })
-  return new Fault('upstream.rejected', { detail: `HTTP ${status}`, data: { status } })
-}
-
-/** The value that stands for a credential when it is refused: of the Authorization header, else of all values. */
-function digest(headers: Headers): string {
-  const value = headers.authorization ?? Object.values(headers).join('\n')
-  return createHash('sha256').update(value).digest('base64url')
 }

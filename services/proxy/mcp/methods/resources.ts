@@ -1,25 +1,24 @@
-import { Fault } from '../../../shared/faults.ts'
-import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
-import { principalKeyOf } from './catalogue.ts'
-import { fanOut } from './listing.ts'
-import type { MethodContext } from './methods.ts'
-import { type Answer, relay, requestBase } from './relay.ts'
+import { Fault } from '../../../../shared/faults.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { Context } from '../context.ts'
+import { type Relayed, relay } from '../relay.ts'
 
 /**
  * Resource URIs carry no prefix, so the server is found by what it lists: a resource of that URI, else a template
  * that fits, else each server in turn until one knows it.
  */
 export async function readResource(
-  context: MethodContext,
+  context: Context,
   { method, uri }: { method: string; uri: unknown } = { method: 'resources/read', uri: context.params.uri },
-): Promise<Answer> {
-  if (typeof uri !== 'string') throw new Fault('rpc.params', { detail: 'uri is missing' })
-  const { call, flight, access, params } = context
-  let last: Answer | undefined
+): Promise<Relayed> {
+  if (typeof uri !== 'string') throw new Fault('rpc.params', { data: { field: 'uri' } })
+  const { access, params } = context
+  const target = method === 'resources/read' ? { method, params, name: uri } : { method, params }
+  let last: Relayed | undefined
   for (const server of await candidates(context, uri)) {
     const decision = access.decisions.get(server.id)
     if (!decision) continue
-    const answer = await relay(context, call, flight, { server, decision, method, params, name: uri })
+    const answer = await relay(context, { ...target, server, decision })
     if (!('error' in answer) || !notFound(answer.error.code)) return answer
     last = answer
   }
@@ -30,31 +29,33 @@ export async function readResource(
 /** -32002 in older revisions, -32602 in 2026-07-28; a server without resources has no such method. */
 const notFound = (code: number): boolean => code === -32002 || code === -32602 || code === -32601
 
-async function candidates(
-  { call, flight, access, catalogue, config }: MethodContext,
-  uri: string,
-): Promise<ServerWorkload[]> {
-  const principalKey = principalKeyOf(call)
-  const lists = (server: ServerWorkload): boolean =>
-    catalogue.peek('resources', principalKey, server)?.some((resource) => resource.uri === uri) ?? false
-  const fits = (server: ServerWorkload): boolean =>
-    catalogue
-      .peek('resourceTemplates', principalKey, server)
-      ?.some(({ uriTemplate }) => typeof uriTemplate === 'string' && templateFits(uriTemplate, uri)) ?? false
+async function candidates(context: Context, uri: string): Promise<readonly ServerWorkload[]> {
+  const { access, party, flight, deps, states, params } = context
+  const { catalogue } = deps
+  const asked = states.serverOf(params, party.principalKey)
+  if (asked !== undefined) return access.allowed.filter(({ id }) => id === asked)
 
+  const lists = (server: ServerWorkload): boolean =>
+    catalogue.peek('resources', server, party)?.some((resource) => resource.uri === uri) ?? false
   const known = access.allowed.filter(lists)
   if (known.length > 0) return known
-  const unknownYet = access.allowed.filter((server) => !catalogue.peek('resources', principalKey, server))
-  if (unknownYet.length > 0) {
-    const requests = access.allowed.map((server) => requestBase(call, server, flight.signal))
-    const limit = (config.timeouts.resources_list ?? 3_000) + (config.timeouts.initialize ?? 10_000)
-    await Promise.all([
-      fanOut(catalogue, 'resources', requests, limit),
-      fanOut(catalogue, 'resourceTemplates', requests, limit),
-    ])
-    const listed = access.allowed.filter(lists)
-    if (listed.length > 0) return listed
-  }
+
+  const unlisted = access.allowed.filter(
+    (server) =>
+      !catalogue.peek('resources', server, party) || !catalogue.peek('resourceTemplates', server, party),
+  )
+  await Promise.all(
+    unlisted.flatMap((server) => [
+      catalogue.list('resources', server, party, flight.stop),
+      catalogue.list('resourceTemplates', server, party, flight.stop),
+    ]),
+  )
+  const listed = access.allowed.filter(lists)
+  if (listed.length > 0) return listed
+  const fits = (server: ServerWorkload): boolean =>
+    catalogue
+      .peek('resourceTemplates', server, party)
+      ?.some(({ uriTemplate }) => typeof uriTemplate === 'string' && templateFits(uriTemplate, uri)) ?? false
   const fitting = access.allowed.filter(fits)
   return [...fitting, ...access.allowed.filter((server) => !fitting.includes(server))]
 }

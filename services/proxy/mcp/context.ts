@@ -1,0 +1,30 @@
+import type { Access } from './access.ts'
+import type { Catalogue } from './catalogue.ts'
+import type { Flight, RequestCall } from './flight.ts'
+import type { ServerInfo } from './protocol/shape.ts'
+import type { CoreDeps, JsonObject, Seals } from './protocol/types.ts'
+import type { RequestStates } from './rounds.ts'
+import type { Party } from './upstream/request.ts'
+import type { Upstreams } from './upstream/upstreams.ts'
+
+/** What a worker has for every call. */
+export interface Parts extends CoreDeps {
+  readonly upstreams: Upstreams
+  readonly catalogue: Catalogue
+  readonly seals: Seals
+}
+
+/** One call on its way to its answer. */
+export interface Context {
+  readonly call: RequestCall
+  readonly params: JsonObject
+  readonly flight: Flight
+  readonly access: Access
+  readonly party: Party
+  readonly logLevel: string | undefined
+  readonly deps: Parts
+  readonly states: RequestStates
+  readonly info: ServerInfo
+  /** Log level of the client's session, for the calls that follow. */
+  setLogLevel(level: string): void
+}

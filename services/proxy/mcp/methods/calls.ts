@@ -1,0 +1,117 @@
+import { Fault } from '../../../../shared/faults.ts'
+import type { Decision } from '../../../../shared/policy.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import { connectAnswer, connectedResult, connectTool } from '../connect.ts'
+import type { Context } from '../context.ts'
+import { resolveName } from '../names.ts'
+import { isObject } from '../protocol/jsonrpc.ts'
+import { shapeResult } from '../protocol/shape.ts'
+import { type Relayed, relay } from '../relay.ts'
+import { AuthorizationRequired } from '../upstream/authorization.ts'
+import { readResource } from './resources.ts'
+
+interface Target {
+  server: ServerWorkload
+  /** The server's own name. */
+  name: string
+  decision: Decision
+}
+
+/** The server of an exposed name, or the Fault that says why not. */
+function resolve(context: Context, exposed: unknown, unknown: 'tool.unknown' | 'prompt.unknown'): Target {
+  if (typeof exposed !== 'string') throw new Fault('rpc.params', { data: { field: 'name' } })
+  const { access, call } = context
+  const found = resolveName(access, exposed)
+  const decision = found && access.decisions.get(found.server.id)
+  if (found && decision) return { ...found, decision }
+  const denied = resolveName(access.all, exposed)
+  const why = denied && access.decisions.get(denied.server.id)
+  if (!denied || !why) throw new Fault(unknown, { data: { name: exposed } })
+  context.deps.recorder.response(call, {
+    server: denied.server,
+    decision: why,
+    ...(unknown === 'tool.unknown' ? { toolName: denied.name } : {}),
+    outcome: 'Error',
+    reason: why.explanation,
+    reasonCode: why.reason,
+    httpResponseCode: 200,
+    durationMs: context.flight.ageMs,
+  })
+  throw new Fault('policy.denied', { detail: `${why.reason}: ${why.explanation}`, data: { name: exposed } })
+}
+
+export async function callTool(context: Context): Promise<Relayed> {
+  const target = resolve(context, context.params.name, 'tool.unknown')
+  const { server, name, decision } = target
+  if (name === connectTool && server.credential === 'required' && !(await isOwnTool(context, target))) {
+    return connect(context, target)
+  }
+  return relay(context, {
+    server,
+    decision,
+    method: 'tools/call',
+    params: { ...context.params, name },
+    name,
+    toolName: name,
+  })
+}
+
+/** Whether the server itself has a tool of the name that the gateway uses for connecting. */
+async function isOwnTool({ deps, party, flight }: Context, { server, name }: Target): Promise<boolean> {
+  const { items } = await deps.catalogue.list('tools', server, party, flight.stop)
+  return items.some((tool) => tool.name === name)
+}
+
+/** The gateway's own tool: the link, or the news that none is needed. No server is asked. */
+async function connect({ call, party, flight, deps, info }: Context, target: Target): Promise<Relayed> {
+  const { server, decision, name } = target
+  const record = (outcome: 'Passthrough' | 'Error', reasonCode?: string): void =>
+    deps.recorder.response(call, {
+      server,
+      decision,
+      toolName: name,
+      outcome,
+      ...(reasonCode === undefined ? {} : { reasonCode }),
+      httpResponseCode: 200,
+      durationMs: flight.ageMs,
+    })
+  try {
+    await deps.upstreams.authorize(server, party, flight.stop)
+  } catch (error) {
+    if (!(error instanceof AuthorizationRequired)) throw error
+    record('Error', 'credential.authorization_required')
+    const answer = connectAnswer(call, 'tools/call', server, error.link)
+    return 'result' in answer ? { result: shapeResult('tools/call', answer.result, call.era, info) } : answer
+  }
+  record('Passthrough')
+  return { result: shapeResult('tools/call', connectedResult(server), call.era, info) }
+}
+
+export async function getPrompt(context: Context): Promise<Relayed> {
+  const { server, name, decision } = resolve(context, context.params.name, 'prompt.unknown')
+  return relay(context, {
+    server,
+    decision,
+    method: 'prompts/get',
+    params: { ...context.params, name },
+    name,
+  })
+}
+
+export async function complete(context: Context): Promise<Relayed> {
+  const { params } = context
+  const ref = isObject(params.ref) ? params.ref : {}
+  if (ref.type === 'ref/prompt') {
+    const { server, name, decision } = resolve(context, ref.name, 'prompt.unknown')
+    return relay(context, {
+      server,
+      decision,
+      method: 'completion/complete',
+      params: { ...params, ref: { ...ref, name } },
+    })
+  }
+  if (ref.type === 'ref/resource' && typeof ref.uri === 'string') {
+    return readResource(context, { method: 'completion/complete', uri: ref.uri })
+  }
+  throw new Fault('rpc.params', { data: { field: 'ref' } })
+}

@@ -1,0 +1,58 @@
+import { kinds, type ListKind, type ServerListing } from '../catalogue.ts'
+import type { Context } from '../context.ts'
+import { exposeItems, mergeListings } from '../listing.ts'
+import { shapeResult } from '../protocol/shape.ts'
+import type { Relayed } from '../relay.ts'
+
+/** Every allowed server at once, each in its own time: one that hangs or fails costs the others nothing. */
+export function list(kind: ListKind): (context: Context) => Promise<Relayed> {
+  return async (context) => {
+    const { call, access, party, flight, params, deps, info } = context
+    const startedAt = performance.now()
+    deps.recorder.request(call, { server: null, decision: null, outcome: 'Passthrough' })
+    const listings = await Promise.all(
+      access.allowed.map((server) => deps.catalogue.list(kind, server, party, flight.stop)),
+    )
+    for (const listing of listings) if (listing.fetched) record(context, listing)
+    const items = listings.flatMap((listing) =>
+      exposeItems(kind, listing, call.era, (name) =>
+        deps.log.warn(
+          { server: listing.server.id, kind, name: String(name).slice(0, 200) },
+          'name can not be exposed',
+        ),
+      ),
+    )
+    const page = { cursor: params.cursor, principalKey: party.principalKey, seals: deps.seals }
+    const merged = mergeListings(kind, listings, items, page)
+    deps.recorder.response(call, {
+      server: null,
+      decision: null,
+      outcome: 'Passthrough',
+      httpResponseCode: 200,
+      durationMs: performance.now() - startedAt,
+    })
+    return { result: shapeResult(kinds[kind].method, merged, call.era, info) }
+  }
+}
+
+function record(
+  { call, access, deps }: Context,
+  { server, outcome, fault, durationMs }: ServerListing,
+): void {
+  const decision = access.decisions.get(server.id) ?? null
+  deps.recorder.request(call, { server, decision, outcome: 'Modified' })
+  const failed = outcome !== 'ok'
+  deps.recorder.response(call, {
+    server,
+    decision,
+    outcome: failed ? 'Error' : 'Passthrough',
+    ...(failed
+      ? {
+          reason: fault?.detail ?? fault?.message ?? outcome,
+          reasonCode: fault?.code ?? `credential.${outcome}`,
+        }
+      : {}),
+    httpResponseCode: 200,
+    durationMs,
+  })
+}
