@@ -9,7 +9,6 @@ import { createCredentialIssuer, type People } from './credentials/issue.ts'
 import { createNetworks } from './credentials/networks.ts'
 import { createOAuthClients } from './credentials/oauth-clients.ts'
 import { createProvider } from './credentials/providers/index.ts'
-import type { Sealer } from './credentials/sealer.ts'
 import { createTickets } from './credentials/tickets.ts'
 import { createUserTokens } from './credentials/user-tokens.ts'
 import { createVault } from './credentials/vault.ts'
@@ -18,6 +17,7 @@ import type { SnapshotSource } from './fleet/snapshots.ts'
 import type { BrowserSessions } from './identity/browser-session.ts'
 import type { BrowserBinding } from './identity/csrf.ts'
 import type { DatabaseSync } from './store/database.ts'
+import type { Sealer } from './store/sealer.ts'
 
 export interface CredentialPlaneDeps {
   readonly db: DatabaseSync

@@ -1,8 +1,8 @@
 import { type Adapter, type AdapterPayload, Provider } from 'oidc-provider'
 import type { Clock } from '../../../shared/clock.ts'
-import type { Sealer } from '../credentials/sealer.ts'
 import { type DatabaseSync, transaction } from '../store/database.ts'
 import { digest } from '../store/digest.ts'
+import type { Sealer } from '../store/sealer.ts'
 
 export interface ArtefactOptions {
   readonly db: DatabaseSync

@@ -1,7 +1,7 @@
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, type JWK } from 'jose'
 import type { Clock } from '../../../shared/clock.ts'
-import type { Sealer } from '../credentials/sealer.ts'
 import { type DatabaseSync, transaction } from '../store/database.ts'
+import type { Sealer } from '../store/sealer.ts'
 
 export type SigningAlgorithm = 'RS256' | 'ES256'
 const algorithms: readonly SigningAlgorithm[] = ['RS256', 'ES256']

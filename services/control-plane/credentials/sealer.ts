@@ -1,16 +1,10 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto'
 import { Fault } from '../../../shared/faults.ts'
+import type { Sealer } from '../store/sealer.ts'
 
-/**
- * Seals what lies in the database: AES-256-GCM, `context` as additional data, so that a sealed value opens only in
- * the row it was made for. Layout: format (1 byte) | key id (1) | nonce (12) | tag (16) | ciphertext.
- */
-export interface Sealer {
-  seal(plain: Buffer, context: string): Buffer
-  /** Throws Fault `internal` where the value was changed, moved to another row, or sealed under another key. */
-  open(sealed: Buffer, context: string): Buffer
-}
+export type { Sealer } from '../store/sealer.ts'
 
+/** AES-256-GCM. Layout: format (1 byte) | key id (1) | nonce (12) | tag (16) | ciphertext. */
 const format = 1
 const nonceBytes = 12
 const tagBytes = 16

@@ -2,8 +2,8 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { CompactSign, calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK } from 'jose'
 import type { Clock } from '../../../shared/clock.ts'
 import type { SealingKeys } from '../../../shared/wire/credential.ts'
-import type { Sealer } from '../credentials/sealer.ts'
 import type { DatabaseSync } from '../store/database.ts'
+import type { Sealer } from '../store/sealer.ts'
 
 export interface FleetKeys {
   /** Compact JWS (RFC 7515) over JSON, ES256 with `kid`. */

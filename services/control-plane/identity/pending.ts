@@ -1,7 +1,7 @@
 import type { Clock } from '../../../shared/clock.ts'
-import type { Sealer } from '../credentials/sealer.ts'
 import { type DatabaseSync, transaction } from '../store/database.ts'
 import { digest } from '../store/digest.ts'
+import type { Sealer } from '../store/sealer.ts'
 import type { PendingCheck } from './oidc.ts'
 
 /** Where a sign-in continues: an authorization request of an agent, or a page of ours. */

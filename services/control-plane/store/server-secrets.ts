@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '../../../shared/clock.ts'
-import type { Sealer } from '../credentials/sealer.ts'
 import type { DatabaseSync } from './database.ts'
+import type { Sealer } from './sealer.ts'
 
 /** 32 random bytes under a name, made at first use and sealed at rest; the same after a restart. */
 export function serverSecret(db: DatabaseSync, sealer: Sealer, clock: Clock, name: string): Buffer {

@@ -294,3 +294,15 @@ export async function obtainTokens(
 export async function refresh(world: World, clientId: string, refreshToken: string) {
   return token(world, { grant_type: 'refresh_token', refresh_token: refreshToken, client_id: clientId })
 }
+
+/** The sign-in page of a new authorization request. */
+export async function atSignIn(
+  world: World,
+  browser = new Browser(),
+  over: Record<string, string | null> = {},
+) {
+  const client = await register(world)
+  const url = authorizeUrl(world, client.client_id, pkce().challenge, over)
+  const page = await browser.follow(await browser.get(url))
+  return { browser, client, url, page }
+}
