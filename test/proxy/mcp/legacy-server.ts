@@ -8,8 +8,21 @@ export type Handler = (
   request: IncomingMessage,
 ) => void
 
-/** A legacy server by hand: `tools` decides what tools/call does, the rest is well-behaved. */
-export async function startLegacy(onCall: Handler, options: { session?: () => string } = {}) {
+export interface LegacyOptions {
+  session?: () => string
+  port?: number
+  version?: string
+  capabilities?: JsonObject
+  /** What `server/discover` gets; 400 unless told. */
+  discover?: Handler
+  /** What a request without the session gets; 404 unless told. */
+  without?: Handler
+  /** What any other method gets; `onCall` unless told. */
+  methods?: Record<string, Handler>
+}
+
+/** A legacy server by hand: `onCall` decides what tools/call does, the rest is well-behaved. */
+export async function startLegacy(onCall: Handler, options: LegacyOptions = {}) {
   const seen: { method: string; headers: IncomingMessage['headers']; body: JsonObject }[] = []
   const listener = await startUpstream((request, text, response) => {
     const body = text ? JSON.parse(text) : { method: 'DELETE' }
@@ -25,23 +38,33 @@ export async function startLegacy(onCall: Handler, options: { session?: () => st
     }
     if (request.method === 'DELETE') return response.writeHead(204).end()
     const current = options.session?.()
-    if (body.method === 'server/discover') return response.writeHead(400).end()
+    if (body.method === 'server/discover') {
+      if (options.discover) options.discover(body, response, request)
+      else response.writeHead(400).end()
+      return
+    }
     if (body.method === 'initialize') {
       return json(
         {
-          protocolVersion: '2025-06-18',
-          capabilities: { tools: {} },
+          protocolVersion: options.version ?? '2025-06-18',
+          capabilities: options.capabilities ?? { tools: {} },
           serverInfo: { name: 'x', version: '1' },
         },
         current ? { 'mcp-session-id': current } : {},
       )
     }
-    if (current && request.headers['mcp-session-id'] !== current) return response.writeHead(404).end()
-    if (body.id === undefined) return response.writeHead(202).end()
+    if (current && request.headers['mcp-session-id'] !== current) {
+      if (options.without) options.without(body, response, request)
+      else response.writeHead(404).end()
+      return
+    }
+    if (body.id === undefined || !body.method) return response.writeHead(202).end()
+    const own = options.methods?.[body.method]
+    if (own) return own(body, response, request)
     if (body.method === 'tools/list')
       return json({ tools: [{ name: 'go', inputSchema: { type: 'object' } }] })
     onCall(body, response, request)
-  })
+  }, options.port)
   return { ...listener, seen }
 }
 

@@ -15,10 +15,12 @@ export function isSessionGone({ status, refusal }: Exchanged): boolean {
   return error === undefined || error.code === -32000 || /session/i.test(error.message)
 }
 
-/** Errors that only a modern server sends (MCP 2026-07-28, error codes), and the usual ones of JSON-RPC to our request. */
+/** Codes that only a modern server sends: header mismatch, missing capability, version (MCP 2026-07-28). */
+export const isModernCode = (code: number): boolean => code <= -32020 && code >= -32022
+
+/** Those, and the usual refusals of JSON-RPC: what a modern server may say to a request of its era. */
 export const isModernError = ({ error }: JsonRpcResponse): boolean =>
-  error !== undefined &&
-  ((error.code <= -32020 && error.code >= -32022) || error.code === -32601 || error.code === -32602)
+  error !== undefined && (isModernCode(error.code) || error.code === -32601 || error.code === -32602)
 
 /** An answer that holds no JSON-RPC message, as a Fault. */
 export function unanswered({ status }: Exchanged): Fault {

@@ -7,6 +7,7 @@ import { isObject } from '../protocol/jsonrpc.ts'
 import { legacyVersions, modernVersion, type ServerInfo } from '../protocol/shape.ts'
 import type { Era, JsonObject } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
+import { isModernCode } from './answers.ts'
 import { type Exchanged, exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
 import { modernMessage, type Party, refuseUnauthorized } from './request.ts'
@@ -81,7 +82,7 @@ export function createEras(deps: {
     }
     const error = (response ?? refusal)?.error
     if (error?.code === -32022 && namesLegacy(error.data)) return until(legacy, verdictMs)
-    if (error && error.code <= -32020 && error.code >= -32022) return until(modernUnsaid, verdictMs)
+    if (error && isModernCode(error.code)) return until(modernUnsaid, verdictMs)
     if (status === 404 && error?.code === -32601) return until(modernUnsaid, guessMs)
     return until(legacy, status > 499 ? guessMs : verdictMs)
   }

@@ -7,7 +7,7 @@ import { isObject } from '../protocol/jsonrpc.ts'
 import type { ServerInfo } from '../protocol/shape.ts'
 import type { Credentials, JsonObject, JsonRpcMessage, JsonRpcResponse } from '../protocol/types.ts'
 import { Stop, within } from '../stop.ts'
-import { isModernError, isSessionGone, unanswered, unsupported } from './answers.ts'
+import { isModernCode, isModernError, isSessionGone, unanswered, unsupported } from './answers.ts'
 import { createCredentialHeaders, digest } from './credential-headers.ts'
 import { createEras, type Verdict } from './eras.ts'
 import { type Exchanged, exchange } from './exchange.ts'
@@ -175,6 +175,8 @@ export function createUpstreams(deps: {
     refuseUnauthorized(exchanged)
     const response = exchanged.response ?? exchanged.refusal
     if (!response) throw unanswered(exchanged)
+    // The server moved on and takes our request for a bad one of its era.
+    if (response.error && isModernCode(response.error.code)) throw new NotLegacy(exchanged.status)
     return { era: 'legacy', response, ...(exchanged.text === undefined ? {} : { text: exchanged.text }) }
   }
 

@@ -1,0 +1,118 @@
+import t from 'tap'
+import { ok, post, startLegacy } from './legacy-server.ts'
+import { startScripted } from './modern-server.ts'
+import { type Listener, startRig, startUpstream } from './rig.ts'
+
+const hello = { result: { content: [{ type: 'text', text: 'modern' }] } }
+
+t.test('a server that is put back to the older era is found out by the first call', async (t) => {
+  const rig = await startRig()
+  const modern = await startScripted(() => hello)
+  rig.setServers([{ prefix: 'a', url: modern.url }])
+  t.match((await post(rig, 'tools/call', { name: 'a_go' })).last.result, { content: [{ text: 'modern' }] })
+  await modern.close()
+  const legacy = await startLegacy(ok, { port: modern.port })
+  t.teardown(async () => {
+    await Promise.all([rig.close(), legacy.close()])
+  })
+  t.match((await post(rig, 'tools/call', { name: 'a_go' })).last.result, { content: [{ text: 'ok' }] })
+})
+
+t.test(
+  'a server that moves on to the newer era is found out when it knows the session no more',
+  async (t) => {
+    const rig = await startRig()
+    const legacy = await startLegacy(ok, { session: () => 'one' })
+    rig.setServers([{ prefix: 'a', url: legacy.url }])
+    t.match((await post(rig, 'tools/call', { name: 'a_go' })).last.result, { content: [{ text: 'ok' }] })
+    await legacy.close()
+    const modern = await startScripted(() => hello)
+    // The one that is up answers on the old port too.
+    const relay = await startUpstream((request, body, response) => {
+      void fetch(modern.url, {
+        method: 'POST',
+        headers: request.headers as Record<string, string>,
+        body,
+      }).then(async (answer) =>
+        response.writeHead(answer.status, { 'content-type': 'application/json' }).end(await answer.text()),
+      )
+    }, legacy.port)
+    t.teardown(async () => {
+      await Promise.all([rig.close(), modern.close(), relay.close()])
+    })
+    t.match((await post(rig, 'tools/call', { name: 'a_go' })).last.result, { content: [{ text: 'modern' }] })
+  },
+)
+
+t.test('401 is no verdict: the era is asked with the next credential', async (t) => {
+  const rig = await startRig()
+  const modern = await startScripted(() => hello)
+  let open = false
+  const gate: Listener = await startUpstream((request, body, response) => {
+    if (!open) return response.writeHead(401).end()
+    void fetch(modern.url, { method: 'POST', headers: request.headers as Record<string, string>, body }).then(
+      async (answer) =>
+        response.writeHead(answer.status, { 'content-type': 'application/json' }).end(await answer.text()),
+    )
+  })
+  t.teardown(async () => {
+    await Promise.all([rig.close(), modern.close(), gate.close()])
+  })
+  rig.setServers([{ prefix: 'a', url: gate.url }])
+  t.equal((await post(rig, 'tools/call', { name: 'a_go' })).last.error?.code, 5022)
+  open = true
+  t.match((await post(rig, 'tools/call', { name: 'a_go' })).last.result, { content: [{ text: 'modern' }] })
+})
+
+t.test('an old server that does not answer unknown methods is asked by initialize', async (t) => {
+  const rig = await startRig({ timeouts: { initialize: 400 } })
+  const legacy = await startLegacy(ok, { discover: () => {} })
+  t.teardown(async () => {
+    await Promise.all([rig.close(), legacy.close()])
+  })
+  rig.setServers([{ prefix: 'a', url: legacy.url }])
+  t.match((await post(rig, 'tools/call', { name: 'a_go' })).last.result, { content: [{ text: 'ok' }] })
+})
+
+t.test('a server that maps unknown methods to 404 is not taken for modern for long', async (t) => {
+  const rig = await startRig()
+  const legacy = await startLegacy(ok, {
+    discover: (body, response) =>
+      response
+        .writeHead(404, { 'content-type': 'application/json' })
+        .end(JSON.stringify({ jsonrpc: '2.0', id: body.id, error: { code: -32601, message: 'what?' } })),
+    session: () => 'one',
+    without: (_body, response) => response.writeHead(400).end(),
+  })
+  t.teardown(async () => {
+    await Promise.all([rig.close(), legacy.close()])
+  })
+  rig.setServers([{ prefix: 'a', url: legacy.url }])
+  t.match((await post(rig, 'tools/call', { name: 'a_go' })).last.result, { content: [{ text: 'ok' }] })
+})
+
+t.test('the era is asked once for all who wait, the session opened once', async (t) => {
+  const rig = await startRig()
+  const legacy = await startLegacy(ok)
+  t.teardown(async () => {
+    await Promise.all([rig.close(), legacy.close()])
+  })
+  rig.setServers([{ prefix: 'a', url: legacy.url }])
+  const answers = await Promise.all(
+    Array.from({ length: 10 }, () => post(rig, 'tools/call', { name: 'a_go' })),
+  )
+  for (const { last } of answers) t.match(last.result, { content: [{ text: 'ok' }] })
+  for (const method of ['server/discover', 'initialize', 'notifications/initialized']) {
+    t.equal(legacy.seen.filter((request) => request.method === method).length, 1, method)
+  }
+})
+
+t.test('a server that speaks no version of ours is refused, and says so to the operator alone', async (t) => {
+  const rig = await startRig()
+  const legacy = await startLegacy(ok, { version: '1999-01-01' })
+  t.teardown(async () => {
+    await Promise.all([rig.close(), legacy.close()])
+  })
+  rig.setServers([{ prefix: 'a', url: legacy.url }])
+  t.equal((await post(rig, 'tools/call', { name: 'a_go' })).last.error?.code, 5021)
+})
