@@ -26,9 +26,7 @@ function testFiles(wanted: readonly string[]): string[] {
       ? globSync(`${path.replace(/\/$/, '')}/**/*.test.ts`, { cwd: root })
       : globSync(path, { cwd: root }),
   )
-  // The files that start whole worlds take longest: first in, so that the end of the run is not one long file.
-  const weight = (file: string): number => (file.startsWith('test/e2e/') ? 0 : 1)
-  return [...new Set(found)].sort((a, b) => weight(a) - weight(b) || a.localeCompare(b))
+  return [...new Set(found)].sort()
 }
 
 /**
