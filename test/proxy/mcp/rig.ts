@@ -26,7 +26,11 @@ export interface Rig {
   core: McpCore
   events: (EventDetails & { type: 'request' | 'response' })[]
   credentials: {
-    answer(server: ServerWorkload, rejected?: string): CredentialAnswer | Promise<CredentialAnswer>
+    answer(
+      server: ServerWorkload,
+      rejected: string | undefined,
+      principal: Principal,
+    ): CredentialAnswer | Promise<CredentialAnswer>
   }
   setServers(servers: Partial<ServerWorkload>[], denied?: string[]): void
   close(): Promise<void>
@@ -39,6 +43,16 @@ export const ann: Principal = {
   clientWorkload: 'agents',
   identityProvider: 'local',
   claims: {},
+}
+
+const others = new Map<string, Principal>()
+
+/** Ann, or who the header `x-subject` names. */
+function principalOf(subject: string | string[] | undefined): Principal {
+  if (typeof subject !== 'string') return ann
+  const known = others.get(subject) ?? { ...ann, subject }
+  others.set(subject, known)
+  return known
 }
 
 export function proxyConfig(timeouts: Record<string, number> = {}): ConfigOf['proxy'] {
@@ -78,7 +92,9 @@ export async function startRig(
   let index: PolicyIndex | undefined
   const core = createMcpCore({
     config: proxyConfig(options.timeouts),
-    credentials: { get: async (_principal, server, rejected) => credentials.answer(server, rejected) },
+    credentials: {
+      get: async (principal, server, rejected) => credentials.answer(server, rejected, principal),
+    },
     recorder: {
       request: (_call, details) => events.push({ type: 'request', ...details }),
       response: (_call, details) => events.push({ type: 'response', ...details }),
@@ -114,7 +130,7 @@ export async function startRig(
     try {
       await core.handle({
         connectionId: randomUUID(),
-        principal: ann,
+        principal: principalOf(request.headers['x-subject']),
         index: index!,
         era: modern ? 'modern' : 'legacy',
         protocolVersion: modern ? '2026-07-28' : (session?.protocolVersion ?? '2025-03-26'),
