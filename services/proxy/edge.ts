@@ -32,6 +32,8 @@ export interface EdgeParts {
 }
 
 const passthroughConcurrent = 256
+/** Longest box that a client brings back in a body: a server's own state may be in it. */
+const maxSealedChars = 64 * 1024
 
 /** The whole proxy: what main.ts starts, and what a test starts with a core and a clock of its own. */
 export class Edge {
@@ -97,6 +99,10 @@ export class Edge {
       sessions: this.sessions,
       log,
       clock,
+      seals: {
+        seal: (purpose, plain) => this.#box.seal(Buffer.from(plain), purpose),
+        open: (purpose, sealed) => this.#box.open(sealed, purpose, maxSealedChars)?.toString('utf8'),
+      },
     })
     this.#passthrough = new Passthrough({
       socketPath: config.controlPlaneSocketPath,

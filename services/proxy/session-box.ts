@@ -17,9 +17,9 @@ const hintBytes = 4
 const nonceBytes = 12
 const tagBytes = 16
 const overhead = hintBytes + nonceBytes + tagBytes
-const context = Buffer.from('mcp-session/1')
+const sessionPurpose = 'mcp-session/1'
 /** Longer than any box that `seal` makes of a bounded session. */
-const maxBoxChars = 6 * 1024
+const maxSessionChars = 6 * 1024
 
 interface Key {
   readonly hint: Buffer
@@ -45,20 +45,20 @@ export class SessionBox {
     })
   }
 
-  /** Undefined while there is no key. */
-  seal(plain: Buffer): string | undefined {
+  /** Undefined while there is no key. A box of one `purpose` opens for no other. */
+  seal(plain: Buffer, purpose = sessionPurpose): string | undefined {
     const key = this.#keys[0]
     if (!key) return undefined
     const nonce = randomBytes(nonceBytes)
     const cipher = createCipheriv('aes-256-gcm', key.secret, nonce)
-    cipher.setAAD(context)
+    cipher.setAAD(Buffer.from(purpose))
     const body = Buffer.concat([key.hint, nonce, cipher.update(plain), cipher.final()])
     return Buffer.concat([body, cipher.getAuthTag()]).toString('base64url')
   }
 
-  /** Undefined for what no key of ours has sealed. */
-  open(id: string): Buffer | undefined {
-    if (id.length > maxBoxChars || !/^[A-Za-z0-9_-]+$/.test(id)) return undefined
+  /** Undefined for what no key of ours has sealed for this purpose. */
+  open(id: string, purpose = sessionPurpose, maxChars = maxSessionChars): Buffer | undefined {
+    if (id.length > maxChars || !/^[A-Za-z0-9_-]+$/.test(id)) return undefined
     const box = Buffer.from(id, 'base64url')
     // The last character may carry spare bits: one session must not have two ids.
     if (box.length <= overhead || box.toString('base64url') !== id) return undefined
@@ -68,7 +68,7 @@ export class SessionBox {
       if (!key.hint.equals(hint)) continue
       try {
         const decipher = createDecipheriv('aes-256-gcm', key.secret, nonce, { authTagLength: tagBytes })
-        decipher.setAAD(context)
+        decipher.setAAD(Buffer.from(purpose))
         decipher.setAuthTag(box.subarray(box.length - tagBytes))
         const plain = decipher.update(box.subarray(hintBytes + nonceBytes, box.length - tagBytes))
         return Buffer.concat([plain, decipher.final()])

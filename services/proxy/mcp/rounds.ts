@@ -13,6 +13,8 @@ const maxRounds = 8
 /** A client has this long to answer what a server asked. */
 const stateLifeMs = 60 * 60_000
 const purpose = 'mcp-request-state/1'
+/** Boxes come back in a body and are bounded there. */
+const maxStateChars = 32_768
 
 const questionCapability: Readonly<Record<string, string>> = {
   'elicitation/create': 'elicitation',
@@ -109,6 +111,8 @@ export function createRequestStates(seals: Seals, clock: Clock): RequestStates {
         }
       }
       if (typeof requestState !== 'string') return result
+      if (requestState.length > maxStateChars)
+        throw new Fault('upstream.too_large', { detail: 'requestState' })
       const plain = [principalKey, serverId, digest(call), clock.now() + stateLifeMs, requestState]
       const sealed = seals.seal(purpose, JSON.stringify(plain))
       if (sealed === undefined) throw new Fault('session.keys_missing')

@@ -130,6 +130,9 @@ t.test('the box: seals with the newest key, opens with any', async (t) => {
   box.rekey({ keys: [key('a', 1)] })
   const old = box.seal(Buffer.from('hello'))!
   t.not(box.seal(Buffer.from('hello')), old, 'never the same box twice')
+  const cursor = box.seal(Buffer.from('page 2'), 'cursor')!
+  t.equal(String(box.open(cursor, 'cursor')), 'page 2')
+  t.equal(box.open(cursor), undefined, 'a box of one purpose is none of another')
   box.rekey({ keys: [key('b', 2), key('a', 1)] })
   t.equal(String(box.open(old)), 'hello')
   box.rekey({ keys: [key('b', 2)] })
