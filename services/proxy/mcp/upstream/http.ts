@@ -25,7 +25,6 @@ interface Target {
   readonly agent: Agent
   readonly origin: string
   readonly path: string
-  check(): void
 }
 
 const connectionsPerServer = 1024
@@ -62,8 +61,8 @@ export function createUpstreamHttp(): UpstreamHttp {
       const url = new URL(server.url)
       const host = url.hostname.replace(/^\[|\]$/g, '')
       // A lookup is not asked for an address that is written out.
-      const check = isIP(host) ? () => guard.check(host) : () => {}
-      target = { agent, origin: url.origin, path: url.pathname + url.search, check }
+      if (isIP(host)) guard.check(host)
+      target = { agent, origin: url.origin, path: url.pathname + url.search }
       targets.set(server, target)
     }
     return target
@@ -71,8 +70,7 @@ export function createUpstreamHttp(): UpstreamHttp {
 
   return {
     dispatch(server, method, headers, body, handler) {
-      const { agent, origin, path, check } = targetOf(server)
-      check()
+      const { agent, origin, path } = targetOf(server)
       agent.dispatch({ origin, path, method, headers, body }, handler)
     },
     async close() {
