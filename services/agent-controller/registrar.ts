@@ -194,7 +194,9 @@ export class Registrar {
           const fault = Fault.from(error)
           this.#connected = false
           log.warn({ code: fault.code, detail: fault.detail }, 'health report failed')
-          if (error instanceof AnswerFault && error.status === 401) this.#renewSoon.abort()
+          // A report may cross a renewal: only the token in use is worth another one.
+          const current = this.#token?.value === token.value
+          if (current && error instanceof AnswerFault && error.status === 401) this.#renewSoon.abort()
         }
       }
       // Short until the first token is there, so that the control plane sees a new controller at once.
