@@ -43,6 +43,10 @@ const { certChainPath, privateKeyPath } = {
 }
 const floor = await startHelper('floor.ts', [certChainPath, privateKeyPath, String(upstream.port)])
 const load = startLoad()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  // The run then fails at the load generator's end, and the way out below is taken.
+  process.once(signal, () => load.stop())
+}
 let failed = false
 try {
   const session = await openGateway(rig)

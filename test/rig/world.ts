@@ -34,7 +34,15 @@ export const makeStateDir = (): string => mkdtempSync(join(tmpdir(), 'rig-'))
 
 export async function startRig(options: Partial<WorldOptions> = {}): Promise<Rig> {
   const stateDir = options.stateDir ?? makeStateDir()
-  const world = await startWorld({ freePorts: true, users: Object.values(users), ...options, stateDir })
+  const world = await startWorld({
+    freePorts: true,
+    users: Object.values(users),
+    ...options,
+    stateDir,
+  }).catch(async (error: unknown) => {
+    await rm(stateDir, { recursive: true, force: true })
+    throw error
+  })
   const agents = new Set<ScriptedAgent>()
 
   const pids = (role: Role): number[] => {
