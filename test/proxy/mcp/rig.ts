@@ -147,7 +147,16 @@ export async function startRig(
             response.writeHead(200, { 'content-type': 'text/event-stream' })
             response.flushHeaders()
             return {
-              send: (text) => void response.write(`data: ${text}\n\n`),
+              send: (text) => {
+                if (response.write(`data: ${text}\n\n`) || response.destroyed) return
+                return new Promise((resolve) => {
+                  const done = (): void => {
+                    response.off('drain', done).off('close', done)
+                    resolve()
+                  }
+                  response.on('drain', done).on('close', done)
+                })
+              },
               comment: (text) => void response.write(`: ${text}\n\n`),
               end: () => response.end(),
             }
