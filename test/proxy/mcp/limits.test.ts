@@ -17,7 +17,8 @@ const until = async (holds: () => boolean): Promise<void> => {
 t.test('progress keeps a call alive past its time-out, silence does not', async (t) => {
   const rig = await startRig({ timeouts: { tools_call: 400 } })
   const server = await startLegacy((body, response) => {
-    const { progressToken: token } = (body.params ?? {})._meta as { progressToken?: unknown }
+    const meta = body.params?._meta as JsonObject | undefined
+    const token = meta?.progressToken
     response.writeHead(200, { 'content-type': 'text/event-stream' })
     let progress = 0
     const tick = setInterval(() => {
