@@ -12,7 +12,9 @@ export interface SseEvent {
  */
 export class SseParser {
   readonly #maxChars: number
-  #rest = ''
+  /** The unfinished line, in the pieces it came in: joined once it ends, so that a long one is not copied each time. */
+  #pieces: string[] = []
+  #held = 0
   #event = ''
   #data: string[] = []
   #id: string | undefined
@@ -25,7 +27,13 @@ export class SseParser {
 
   push(text: string): SseEvent[] {
     if (text === '') return []
-    let input = this.#rest + text
+    if (!this.#pieces.at(-1)?.endsWith('\r') && !/[\r\n]/.test(text)) {
+      this.#hold(text)
+      return []
+    }
+    let input = this.#pieces.join('') + text
+    this.#pieces = []
+    this.#held = 0
     if (this.#first) {
       this.#first = false
       if (input.startsWith('\uFEFF')) input = input.slice(1)
@@ -43,11 +51,16 @@ export class SseParser {
       if (event) events.push(event)
       start = end + (input[end] === '\r' && input[end + 1] === '\n' ? 2 : 1)
     }
-    this.#rest = input.slice(start)
-    if (this.#size + this.#rest.length > this.#maxChars) {
+    this.#hold(input.slice(start))
+    return events
+  }
+
+  #hold(text: string): void {
+    if (text !== '') this.#pieces.push(text)
+    this.#held += text.length
+    if (this.#size + this.#held > this.#maxChars) {
       throw new RangeError(`an event is larger than ${this.#maxChars} characters`)
     }
-    return events
   }
 
   #line(line: string): SseEvent | undefined {
