@@ -233,7 +233,10 @@ t.test('at most maxConnections', async (t) => {
 })
 
 t.test('an answer before the end of the body reaches a client that still sends', async (t) => {
-  const proxy = await startFakeProxy(socket('m'), (_request, response) => {
+  const proxy = await startFakeProxy(socket('m'), (request, response) => {
+    // As the real proxy does: says its end and goes on reading, since a reset could overtake the answer.
+    request.socket.destroySoon = () => request.socket.end()
+    request.resume()
     response.writeHead(413, { connection: 'close' })
     response.end('too large')
   })
