@@ -226,6 +226,7 @@ t.test('at most maxConnections', async (t) => {
   t.teardown(() => Promise.all([front.stop(), proxy.close()]))
   const held = [dial(front.port), dial(front.port)]
   await Promise.all(held.map((client) => once(client, 'secureConnect')))
+  while (proxy.infos.length < 2) await sleep(5)
   await t.rejects(ask({ port: front.port }))
   for (const client of held) client.destroy()
   await front.report('stats', ({ values }) => values.connections === 0 && values.refused === 1)
