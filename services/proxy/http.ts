@@ -4,7 +4,7 @@ import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import { Ingress } from './ingress.ts'
 import { metadataPaths } from './metadata.ts'
-import { refuseProblem } from './passthrough.ts'
+import { refuseProblem } from './refuse-problem.ts'
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => void
 

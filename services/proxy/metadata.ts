@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Fault } from '../../shared/faults.ts'
 import type { PolicyIndex } from '../../shared/policy.ts'
-import { refuseProblem } from './passthrough.ts'
+import { refuseProblem } from './refuse-problem.ts'
 import { HttpReply, type KeepAlive } from './reply.ts'
 
 /** RFC 9728 §3.1: the root form, and the form for a resource with a path. */

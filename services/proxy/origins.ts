@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Fault } from '../../shared/faults.ts'
-import { refuseProblem } from './passthrough.ts'
+import { refuseProblem } from './refuse-problem.ts'
 import { HttpReply, type KeepAlive } from './reply.ts'
 
 /** Which Host and Origin values belong to this gateway: against DNS rebinding and foreign web pages. */

@@ -5,10 +5,10 @@ import { pipeline } from 'node:stream/promises'
 import { Pool } from 'undici'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
-import { problemContentType, toProblem } from '../../shared/problem.ts'
 import type { Endpoint } from '../../shared/proxy-protocol.ts'
 import { abandonBody, inviteBody } from './body.ts'
 import type { Origins } from './origins.ts'
+import { refuseProblem } from './refuse-problem.ts'
 
 export interface PassthroughDeps {
   /** The control plane's public socket; null where it lives elsewhere, and then these paths do not exist. */
@@ -130,19 +130,6 @@ export class Passthrough {
       'x-forwarded-host': host,
     }
   }
-}
-
-/** problem+json (RFC 9457) for paths that do not speak JSON-RPC. */
-export function refuseProblem(req: IncomingMessage, res: ServerResponse, fault: Fault): void {
-  abandonBody(req, res)
-  const body = JSON.stringify(toProblem(fault))
-  res.writeHead(fault.spec.status, {
-    'content-type': problemContentType,
-    'content-length': Buffer.byteLength(body),
-    'cache-control': 'no-store',
-    ...(fault.spec.status === 503 ? { 'retry-after': '1' } : {}),
-  })
-  res.end(body)
 }
 
 function carriesBody(req: IncomingMessage): boolean {
