@@ -1,5 +1,6 @@
 import { Fault } from '../../../shared/faults.ts'
 import { isObject } from './protocol/jsonrpc.ts'
+import { statusOf } from './protocol/shape.ts'
 import type {
   JsonObject,
   JsonRpcError,
@@ -99,18 +100,23 @@ export class Flight {
 
   /** The answer, on the stream where one is open, else as JSON. */
   answer(answered: Answered): void {
-    this.answerText(JSON.stringify({ jsonrpc: '2.0', id: this.call.message.id, ...answered }))
+    const text = JSON.stringify({ jsonrpc: '2.0', id: this.call.message.id, ...answered })
+    this.#end(text, statusOf('error' in answered ? answered.error : undefined, this.call.era))
   }
 
   /** The answer as one JSON-RPC message that holds the client's id already. */
   answerText(text: string): void {
+    this.#end(text, 200)
+  }
+
+  #end(text: string, status: number): void {
     if (this.#over) return
     this.#over = true
     if (this.#writer) {
       void this.#writer.send(text)
       this.#writer.end()
     } else {
-      this.call.reply.json(200, text)
+      this.call.reply.json(status, text)
     }
   }
 

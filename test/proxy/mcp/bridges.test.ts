@@ -278,6 +278,24 @@ t.test('a modern server’s questions are asked live of a legacy client, with an
   t.match((await post(rig, 'tools/call', { name: 'a_go' }, poor)).last.error, { code: 5022 })
 })
 
+t.test('a capability that a server misses is named with the status that belongs to it', async (t) => {
+  const error = { code: -32021, message: 'sampling needed', data: { requiredCapabilities: { sampling: {} } } }
+  const [rig, modern] = await Promise.all([startRig(), startScripted(() => ({ status: 400, error }))])
+  t.teardown(async () => {
+    await Promise.all([rig.close(), modern.close()])
+  })
+  rig.setServers([{ prefix: 'm', url: modern.url }])
+  const asked = await post(rig, 'tools/call', { name: 'm_x', _meta: modernMeta() })
+  t.match(asked, { status: 400, last: { error } })
+  const { session } = await open(rig, {})
+  const legacy = await post(rig, 'tools/call', { name: 'm_x' }, session)
+  t.match(
+    legacy,
+    { status: 200, last: { error: { code: -32603 } } },
+    'a code that a legacy client would not know',
+  )
+})
+
 t.test('a legacy server that wants a page visited asks a modern client by input_required', async (t) => {
   const rig = await startRig()
   const elicitation = { mode: 'url', elicitationId: 'e9', url: 'https://idp.test/x', message: 'Visit.' }

@@ -84,7 +84,12 @@ export async function post(
   const messages = stream
     ? text.split('\n\n').flatMap((event) => (event.startsWith('data: ') ? [JSON.parse(event.slice(6))] : []))
     : [JSON.parse(text)]
-  return { last: messages.at(-1) as JsonRpcResponse, messages, headers: response.headers }
+  return {
+    last: messages.at(-1) as JsonRpcResponse,
+    messages,
+    status: response.status,
+    headers: response.headers,
+  }
 }
 
 export const ok = (body: { id?: number }, response: ServerResponse): void => {

@@ -113,6 +113,10 @@ export function shapeError(error: JsonRpcError, client: Era): JsonRpcError {
   return error
 }
 
+/** Where an answer goes alone, not on a stream: the one error of a server that has a status of its own (MCP 2026-07-28). */
+export const statusOf = (error: JsonRpcError | undefined, client: Era): number =>
+  client === 'modern' && error?.code === -32021 ? 400 : 200
+
 /**
  * `_meta` for an upstream request: the client's own keys (tracing among them), without protocol keys, which the
  * gateway writes itself, and with our progress token in place of the client's.
