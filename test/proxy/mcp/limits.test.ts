@@ -15,7 +15,7 @@ const until = async (holds: () => boolean): Promise<void> => {
 }
 
 t.test('progress keeps a call alive past its time-out, silence does not', async (t) => {
-  const rig = await startRig({ timeouts: { tools_call: 400 } })
+  const rig = await startRig({ timeouts: { tools_call: 1_500 } })
   const server = await startLegacy((body, response) => {
     const meta = body.params?._meta as JsonObject | undefined
     const token = meta?.progressToken
@@ -30,7 +30,7 @@ t.test('progress keeps a call alive past its time-out, silence does not', async 
       if (progress < 4) return
       clearInterval(tick)
       if (body.params?.name === 'go') response.end(sse({ id: body.id, result: { content: [] } }))
-    }, 200)
+    }, 450)
     response.on('close', () => clearInterval(tick))
   })
   t.teardown(async () => {
