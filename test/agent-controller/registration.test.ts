@@ -76,11 +76,13 @@ t.test('the token is renewed ahead of its end, reports go out each minute', asyn
   await until(() => clock.waits.length === 2, 'both loops at rest')
   t.ok((clock.waits.at(-1) ?? 0) < plane.controllerTokenLifeMs * 0.67, 'planned ahead of the end')
   const reports = plane.healthReports.length
+  // One or two: who asks while the loop is about to ask as well gets a token of its own.
+  const before = plane.count(tokens)
   for (let minute = 0; minute < 10; minute++) {
     clock.advance(60_000)
     await until(() => clock.waits.length === 2, 'both loops at rest')
   }
-  t.equal(plane.count(tokens), 2)
+  t.equal(plane.count(tokens), before + 1)
   t.not(await controller.registrar.accessToken(), token)
   t.ok(plane.healthReports.length >= reports + 9)
   t.equal(controller.registrar.health, 'Healthy')
