@@ -4,10 +4,13 @@ import { createRequire } from 'node:module'
 import { delimiter, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { readCitations, runProblems } from './requirements/citations.ts'
+import { type Proofs, readProofs } from './requirements/tap.ts'
 
 /**
  * `npm test [-- <file or folder> …]`: runs tap over every `*.test.ts`, shows each file's verdict and what failed in
- * it, and closes with `N passed, N failed`, counted by tap. Exit code 1 where something failed or nothing ran.
+ * it, and closes with `N passed, N failed`, counted by tap. A requirement that one of these files cites and that was not
+ * shown counts as failed. Exit code 1 where something failed or nothing ran.
  */
 const root = fileURLToPath(new URL('..', import.meta.url))
 const tapBin = join(root, 'node_modules/.bin/tap')
@@ -50,7 +53,9 @@ async function buildTap(): Promise<void> {
 }
 
 /** Shows a file that passed as one line and a file that failed whole; returns tap's own totals. */
-async function runTap(files: readonly string[]): Promise<{ passed: number; failed: number; code: number }> {
+async function runTap(
+  files: readonly string[],
+): Promise<{ passed: number; failed: number; code: number; proofs: Proofs }> {
   const args = ['--reporter=tap', `--jobs=${jobs}`, `--timeout=${fileTimeoutSecs}`, '--no-color', ...files]
   const child = spawn(process.execPath, [tapBin, ...args], {
     cwd: root,
@@ -61,7 +66,9 @@ async function runTap(files: readonly string[]): Promise<{ passed: number; faile
   let passed = 0
   let failed = 0
   let block: string[] = []
+  const proofs = readProofs()
   for await (const line of createInterface({ input: child.stdout })) {
+    proofs.line(line)
     const totals = /^# \{ total: \d+(?:, pass: (\d+))?(?:, fail: (\d+))?/.exec(line)
     if (totals) {
       passed = Number(totals[1] ?? 0)
@@ -82,7 +89,7 @@ async function runTap(files: readonly string[]): Promise<{ passed: number; faile
   const code = (await closed) ?? 1
   const rest = block.filter((line) => line.trim() !== '' && line !== '# No coverage generated')
   if (rest.length > 0) console.log(rest.join('\n'))
-  return { passed, failed, code }
+  return { passed, failed, code, proofs: proofs.end() }
 }
 
 const files = testFiles(process.argv.slice(2))
@@ -91,6 +98,8 @@ if (files.length === 0) {
   process.exit(1)
 }
 await buildTap()
-const { passed, failed, code } = await runTap(files)
-console.log(`${passed} passed, ${failed} failed`)
-process.exitCode = code !== 0 || failed > 0 || passed === 0 ? 1 : 0
+const { passed, failed, code, proofs } = await runTap(files)
+const unproved = runProblems(readCitations(root), files, proofs)
+if (unproved.length > 0) console.log(`requirements that were not shown:\n${unproved.join('\n')}`)
+console.log(`${passed} passed, ${failed + unproved.length} failed`)
+process.exitCode = code !== 0 || failed + unproved.length > 0 || passed === 0 ? 1 : 0

@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
+import { proves } from '../../requirements.ts'
 import { ok, post, startLegacy } from './legacy-server.ts'
 import { modernMeta, startScripted } from './modern-server.ts'
 import { type Rig, startRig } from './rig.ts'
@@ -37,6 +38,7 @@ async function converse(
 }
 
 t.test('versions: the client’s where we know it, else our newest', async (t) => {
+  proves(t, 'MCP-OPEN-01', 'MCP-OPEN-02', 'MCP-OPEN-03')
   const rig = await startRig()
   t.teardown(() => rig.close())
   rig.setServers([{ prefix: 'a' }])
