@@ -7,8 +7,8 @@ export interface SseEvent {
 
 /**
  * Incremental parser of text/event-stream (WHATWG HTML §9.2.6). Feed it decoded text in any pieces; it gives the
- * events that became complete. Comments, `retry` and unknown fields are dropped. Throws a RangeError once an
- * unfinished event holds more than `maxEventChars` characters.
+ * events that became complete. Comments and unknown fields are dropped. Throws a RangeError once an unfinished event
+ * holds more than `maxEventChars` characters.
  */
 export class SseParser {
   readonly #maxChars: number
@@ -20,6 +20,17 @@ export class SseParser {
   #id: string | undefined
   #size = 0
   #first = true
+  #retryMs: number | undefined
+
+  /** Where to go on after the stream broke: the newest `id`, also of an event without data. "" takes it back. */
+  get lastEventId(): string | undefined {
+    return this.#id
+  }
+
+  /** The newest `retry`: how long to wait before the next connection, milliseconds. */
+  get retryMs(): number | undefined {
+    return this.#retryMs
+  }
 
   constructor(maxEventChars: number) {
     this.#maxChars = maxEventChars
@@ -79,6 +90,7 @@ export class SseParser {
     if (field === 'event') this.#event = value
     else if (field === 'data') this.#data.push(value)
     else if (field === 'id' && !value.includes('\0')) this.#id = value
+    else if (field === 'retry' && /^\d{1,9}$/.test(value)) this.#retryMs = Number(value)
     return undefined
   }
 

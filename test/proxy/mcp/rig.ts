@@ -257,8 +257,8 @@ export async function startUpstream(
   }
 }
 
-/** @modelcontextprotocol/server-everything over streamable HTTP, as its package starts it. */
-export async function startEverything(): Promise<{
+/** @modelcontextprotocol/server-everything over streamable HTTP or HTTP+SSE, as its package starts it. */
+export async function startEverything(transport: 'streamableHttp' | 'sse' = 'streamableHttp'): Promise<{
   url: string
   child: ChildProcess
   close(): Promise<void>
@@ -267,16 +267,16 @@ export async function startEverything(): Promise<{
     '@modelcontextprotocol/server-everything/dist/index.js',
   )
   const port = await freePort()
-  const child = spawn(process.execPath, [entry, 'streamableHttp'], {
+  const child = spawn(process.execPath, [entry, transport], {
     env: { ...process.env, PORT: String(port) },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   await new Promise<void>((resolve, reject) => {
-    child.stderr!.on('data', (chunk) => String(chunk).includes('listening on port') && resolve())
+    child.stderr!.on('data', (chunk) => /(listening|running) on port/.test(String(chunk)) && resolve())
     child.on('exit', (code) => reject(new Error(`server-everything ended with ${code}`)))
   })
   return {
-    url: `http://127.0.0.1:${port}/mcp`,
+    url: `http://127.0.0.1:${port}/${transport === 'sse' ? 'sse' : 'mcp'}`,
     child,
     close: async () => {
       const ended = new Promise((resolve) => child.once('exit', resolve))

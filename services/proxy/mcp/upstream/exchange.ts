@@ -4,7 +4,7 @@ import type { Dispatcher } from 'undici'
 import { Fault } from '../../../../shared/faults.ts'
 import { SseParser } from '../../../../shared/sse.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
-import { isResponse, parseMessage } from '../protocol/jsonrpc.ts'
+import { isRequest, isResponse, parseMessage } from '../protocol/jsonrpc.ts'
 import type { JsonRpcMessage, JsonRpcResponse, RequestId } from '../protocol/types.ts'
 import type { Stop } from '../stop.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
@@ -27,8 +27,19 @@ export interface ExchangeOptions {
   stop: Stop
   /** Bytes of a JSON body; characters of one event of a stream. */
   limit: number
+  /** Path and query instead of the server's own. */
+  path?: string
+  /** The answer to the request comes on another stream: what comes back here is only whether it was taken. */
+  answeredElsewhere?: boolean
   /** Notifications and requests that arrive on the stream before the answer. A promise holds the server back. */
   onMessage?(message: JsonRpcMessage): void | Promise<void>
+}
+
+/** `upstream.unreachable` before a byte of the request left: the server can not have acted on it. */
+export class Unsent extends Fault {
+  constructor(options: { detail: string; cause?: unknown }) {
+    super('upstream.unreachable', options)
+  }
 }
 
 /** What is read of a body that nobody wants, so that the connection can be used again. */
@@ -47,11 +58,11 @@ export function exchange(
   options: ExchangeOptions,
 ): Promise<Exchanged> {
   return new Promise((resolve, reject) => {
-    const { message, headers } = options
+    const { message, headers, path } = options
     const handler = new Handler(options, resolve, reject)
     try {
       const body = message === undefined ? null : JSON.stringify(message)
-      http.dispatch(server, message === undefined ? 'DELETE' : 'POST', headers, body, handler)
+      http.dispatch(server, message === undefined ? 'DELETE' : 'POST', headers, body, handler, path)
     } catch (error) {
       handler.fail(Fault.from(error, 'upstream.unreachable'))
     }
@@ -67,6 +78,7 @@ class Handler implements Dispatcher.DispatchHandler {
   readonly #id: RequestId | undefined
   #controller: Dispatcher.DispatchController | undefined
   #settled = false
+  #sent = false
   #status = 0
   #headers: IncomingHttpHeaders = {}
   #mode: Mode = 'dump'
@@ -88,13 +100,14 @@ class Handler implements Dispatcher.DispatchHandler {
     this.#options = options
     this.#resolve = resolve
     this.#reject = reject
-    const { message } = options
-    this.#id = message && 'method' in message && 'id' in message ? message.id : undefined
+    const { message, answeredElsewhere } = options
+    this.#id = !answeredElsewhere && message && isRequest(message) ? message.id : undefined
     options.stop.on(this.fail)
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
+    this.#sent = true
     if (this.#settled) controller.abort(new Error('given up'))
   }
 
@@ -167,7 +180,10 @@ class Handler implements Dispatcher.DispatchHandler {
     clearTimeout(this.#linger)
     const cause = error instanceof Fault ? error : (error as { cause?: unknown }).cause
     if (cause instanceof Fault) this.fail(cause)
-    else this.fail(new Fault('upstream.unreachable', { detail: error.message, cause: error }))
+    else {
+      const why = { detail: error.message, cause: error }
+      this.fail(this.#sent ? new Fault('upstream.unreachable', why) : new Unsent(why))
+    }
   }
 
   /** Gives the exchange up, unless it is over. Bound: it listens to the stop. */

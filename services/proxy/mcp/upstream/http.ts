@@ -13,25 +13,35 @@ export interface UpstreamHttp {
    */
   dispatch(
     server: ServerWorkload,
-    method: 'POST' | 'DELETE',
+    method: 'GET' | 'POST' | 'DELETE',
     headers: Headers,
     body: string | null,
     handler: Dispatcher.DispatchHandler,
+    /** Path and query at the same origin instead of the server's own. */
+    path?: string,
   ): void
   close(): Promise<void>
 }
 
 interface Target {
-  readonly agent: Agent
+  readonly agents: Agents
   readonly origin: string
   readonly path: string
 }
 
+interface Agents {
+  readonly agent: Agent
+  /** Event streams last: apart, so that they never leave a request without a connection. */
+  readonly streams: Agent
+  readonly guard: NetworkGuard
+}
+
 const connectionsPerServer = 1024
+const streamsPerServer = 4096
 
 export function createUpstreamHttp(): UpstreamHttp {
   /** One agent per set of allowed networks: a connection opened for one server is never used by a stricter one. */
-  const agents = new Map<string, { agent: Agent; guard: NetworkGuard }>()
+  const agents = new Map<string, Agents>()
   const targets = new WeakMap<ServerWorkload, Target>()
 
   const agentOf = (networks: readonly string[]) => {
@@ -39,16 +49,17 @@ export function createUpstreamHttp(): UpstreamHttp {
     let known = agents.get(key)
     if (!known) {
       const guard = createNetworkGuard(networks)
-      const agent = new Agent({
-        connect: { lookup: guard.lookup, timeout: 5_000 },
-        connections: connectionsPerServer,
-        keepAliveTimeout: 30_000,
-        allowH2: false,
-        // Every exchange has a limit of its own; a second set of timers would only cost.
-        headersTimeout: 0,
-        bodyTimeout: 0,
-      })
-      known = { agent, guard }
+      const agent = (connections: number): Agent =>
+        new Agent({
+          connect: { lookup: guard.lookup, timeout: 5_000 },
+          connections,
+          keepAliveTimeout: 30_000,
+          allowH2: false,
+          // Every exchange has a limit of its own; a second set of timers would only cost.
+          headersTimeout: 0,
+          bodyTimeout: 0,
+        })
+      known = { agent: agent(connectionsPerServer), streams: agent(streamsPerServer), guard }
       agents.set(key, known)
     }
     return known
@@ -57,24 +68,28 @@ export function createUpstreamHttp(): UpstreamHttp {
   const targetOf = (server: ServerWorkload): Target => {
     let target = targets.get(server)
     if (!target) {
-      const { agent, guard } = agentOf(server.allowedNetworks)
+      const agents = agentOf(server.allowedNetworks)
       const url = new URL(server.url)
       const host = url.hostname.replace(/^\[|\]$/g, '')
       // A lookup is not asked for an address that is written out.
-      if (isIP(host)) guard.check(host)
-      target = { agent, origin: url.origin, path: url.pathname + url.search }
+      if (isIP(host)) agents.guard.check(host)
+      target = { agents, origin: url.origin, path: url.pathname + url.search }
       targets.set(server, target)
     }
     return target
   }
 
   return {
-    dispatch(server, method, headers, body, handler) {
-      const { agent, origin, path } = targetOf(server)
-      agent.dispatch({ origin, path, method, headers, body }, handler)
+    dispatch(server, method, headers, body, handler, path) {
+      const target = targetOf(server)
+      const { agents, origin } = target
+      const agent = method === 'GET' ? agents.streams : agents.agent
+      agent.dispatch({ origin, path: path ?? target.path, method, headers, body }, handler)
     },
     async close() {
-      await Promise.all([...agents.values()].map(({ agent }) => agent.destroy()))
+      await Promise.all(
+        [...agents.values()].flatMap(({ agent, streams }) => [agent.destroy(), streams.destroy()]),
+      )
     },
   }
 }

@@ -1,35 +1,12 @@
 import { LRUCache } from 'lru-cache'
-import { Fault } from '../../../../shared/faults.ts'
+import type { Clock } from '../../../../shared/clock.ts'
 import type { ConfigOf } from '../../../../shared/ipc/contract.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
-import { isObject } from '../protocol/jsonrpc.ts'
-import { legacyVersions, type ServerInfo } from '../protocol/shape.ts'
-import type { JsonObject } from '../protocol/types.ts'
+import type { ServerInfo } from '../protocol/shape.ts'
 import { Stop } from '../stop.ts'
-import { exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
-import { legacyHeaders, type Party, refuseUnauthorized } from './request.ts'
-
-export interface LegacySession {
-  readonly server: ServerWorkload
-  /** Undefined where the server keeps no session. */
-  readonly id: string | undefined
-  readonly capabilities: JsonObject
-  /** The log level that the server was told, if any. */
-  logLevel: string | undefined
-  /** Every header of a request in this session. Built once per credential. */
-  headers(credential: Headers): Headers
-}
-
-/** The server does not take `initialize`: it may speak the other era. */
-export class NotLegacy extends Error {
-  readonly status: number
-  constructor(status: number) {
-    super(`initialize was answered with HTTP ${status}`)
-    this.name = 'NotLegacy'
-    this.status = status
-  }
-}
+import { createOpening, type LegacySession, lastUsed } from './opening.ts'
+import type { Party } from './request.ts'
 
 /**
  * Sessions at legacy servers, one per downstream session and server, opened when first needed. They live in memory
@@ -61,17 +38,15 @@ type Slots = Map<string, Slot>
 const maxParties = 50_000
 /** Clients without a session id leave no sign when they go, so what is held for them is given back sooner. */
 const statelessIdleMs = 15 * 60_000
-/** Older servers of streamable HTTP know no version header, but speak the same wire. */
-const acceptedVersions: readonly string[] = [...legacyVersions, '2024-11-05']
-
 export function createLegacySessions(deps: {
   http: UpstreamHttp
   config: ConfigOf['proxy']
+  clock: Clock
   info: ServerInfo
   nextId(): number
 }): LegacySessions {
-  const { http, config, info, nextId } = deps
-  const timeout = (name: string): number => config.timeouts[name] ?? 10_000
+  const { config } = deps
+  const open = createOpening(deps)
   const idleMs = config.sessionIdleTtlSecs * 1000
   const parties = new LRUCache<string, Slots>({
     max: maxParties,
@@ -83,62 +58,11 @@ export function createLegacySessions(deps: {
     },
   })
 
-  async function open(
-    party: Party,
-    server: ServerWorkload,
-    credential: Headers,
-    again: boolean,
-  ): Promise<LegacySession> {
-    const prefix = again ? 'reinit_' : ''
-    const params = {
-      protocolVersion: party.protocolVersion,
-      capabilities: party.live ? party.capabilities : {},
-      clientInfo: { name: info.name, version: info.version },
-    }
-    const { status, headers, response, refusal } = refuseUnauthorized(
-      await exchange(http, server, {
-        headers: legacyHeaders(credential),
-        message: { jsonrpc: '2.0', id: nextId(), method: 'initialize', params },
-        stop: new Stop().limit(timeout(`${prefix}initialize`), 'initialize'),
-        limit: config.limits.responseBytes,
-      }),
-    )
-    const result = response?.result
-    if (!result) {
-      if (status === 400 || status === 404 || refusal?.error?.code === -32601) throw new NotLegacy(status)
-      const said = (response ?? refusal)?.error?.code
-      const detail = `initialize: HTTP ${status}${said === undefined ? '' : `, error ${said}`}`
-      throw new Fault(status > 299 ? 'upstream.rejected' : 'upstream.garbage', { detail })
-    }
-    const version = result.protocolVersion
-    if (typeof version !== 'string' || !acceptedVersions.includes(version)) {
-      throw new Fault('upstream.garbage', {
-        detail: `initialize: protocol version ${String(version).slice(0, 40)}`,
-      })
-    }
-    const id = headers['mcp-session-id']
-    const session = createSession(
-      server,
-      typeof id === 'string' ? id : undefined,
-      version,
-      result.capabilities,
-    )
-    await exchange(http, server, {
-      headers: session.headers(credential),
-      message: { jsonrpc: '2.0', method: 'notifications/initialized' },
-      stop: new Stop().limit(timeout(`${prefix}notifications_initialized`), 'notifications/initialized'),
-      limit: 65_536,
-    })
-    return session
-  }
-
   async function close(session: LegacySession): Promise<void> {
-    if (session.id === undefined) return
+    if (!session.stateful || session.closed) return
     const stop = new Stop().limit(5_000)
     // With the credential it was used with last: no request is around to ask for another.
-    await exchange(http, session.server, { headers: session.headers(lastUsed), stop, limit: 65_536 }).catch(
-      () => {},
-    )
+    await session.exchange({ headers: session.headers(lastUsed), stop, limit: 65_536 }).catch(() => {})
     stop.end()
   }
 
@@ -170,10 +94,20 @@ export function createLegacySessions(deps: {
       const { session } = slot
       // Of several calls that found the same session gone, the first opens the next one for all. A server that moved
       // by a new configuration gets a new one too.
-      if (session && session !== gone && (session.server === server || session.server.url === server.url))
+      if (
+        session &&
+        !session.closed &&
+        session !== gone &&
+        (session.server === server || session.server.url === server.url)
+      )
         return session
       if (slot.opening) return slot.opening
-      const opening = open(party, server, credential, gone !== undefined).finally(() => {
+      const opening = open(
+        party,
+        server,
+        credential,
+        gone !== undefined || slot.session !== undefined,
+      ).finally(() => {
         slot.opening = undefined
       })
       slot.opening = opening
@@ -211,35 +145,6 @@ export function createLegacySessions(deps: {
       let count = 0
       for (const slots of parties.values()) count += slots.size
       return count
-    },
-  }
-}
-
-/** Stands for the credential that a session was used with last. */
-const lastUsed: Headers = Object.freeze({})
-
-function createSession(
-  server: ServerWorkload,
-  id: string | undefined,
-  version: string,
-  capabilities: unknown,
-): LegacySession {
-  const own: Headers = {
-    ...(id === undefined ? {} : { 'mcp-session-id': id }),
-    'mcp-protocol-version': version,
-  }
-  let builtFor: Headers | undefined
-  let built = legacyHeaders({}, own)
-  return {
-    server,
-    id,
-    capabilities: isObject(capabilities) ? capabilities : {},
-    logLevel: undefined,
-    headers(credential) {
-      if (credential === lastUsed || credential === builtFor) return built
-      builtFor = credential
-      built = legacyHeaders(credential, own)
-      return built
     },
   }
 }

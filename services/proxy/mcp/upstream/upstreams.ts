@@ -12,6 +12,7 @@ import { createCredentialHeaders, digest } from './credential-headers.ts'
 import { createEras, type Verdict } from './eras.ts'
 import { type Exchanged, exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
+import { type LegacySession, NotLegacy } from './opening.ts'
 import {
   legacyMessage,
   modernMessage,
@@ -21,7 +22,7 @@ import {
   type UpstreamAnswer,
   type UpstreamRequest,
 } from './request.ts'
-import { createLegacySessions, type LegacySession, NotLegacy } from './sessions.ts'
+import { createLegacySessions } from './sessions.ts'
 
 export interface Upstreams {
   /** Throws Faults `upstream.*`, `credential.*`, `policy.denied`, and AuthorizationRequired. */
@@ -54,7 +55,7 @@ export function createUpstreams(deps: {
   // Ids and progress tokens are minted anew: two clients may have picked the same.
   const nextId = (): number => ++lastId
   const eras = createEras({ http, config, clock, info, nextId })
-  const sessions = createLegacySessions({ http, config, info, nextId })
+  const sessions = createLegacySessions({ http, config, clock, info, nextId })
   const credentialHeaders = createCredentialHeaders(credentials)
   const sweeper = setInterval(() => sessions.sweep(), sweepMs)
   sweeper.unref()
@@ -86,13 +87,17 @@ export function createUpstreams(deps: {
   }
 
   /** A message that nobody waits for; lost where the server does not take it in time. */
-  const tell = (server: ServerWorkload, headers: Headers, message: JsonRpcMessage): Promise<void> => {
+  const tell = (session: LegacySession, headers: Headers, message: JsonRpcMessage): Promise<void> => {
     const stop = new Stop().limit(messageMs)
-    return exchange(http, server, { headers, message, stop, limit: 65_536 })
+    return session
+      .exchange({ headers, message, stop, limit: 65_536 })
       .then(
         () => {},
         (error: unknown) =>
-          log.debug({ server: server.id, code: Fault.from(error).code }, 'a message to a server was lost'),
+          log.debug(
+            { server: session.server.id, code: Fault.from(error).code },
+            'a message to a server was lost',
+          ),
       )
       .finally(() => stop.end())
   }
@@ -114,11 +119,11 @@ export function createUpstreams(deps: {
     credential: Headers,
     session: LegacySession,
   ): Promise<Exchanged> {
-    const { server, stop, logLevel } = request
+    const { stop, logLevel } = request
     const headers = session.headers(credential)
     if (logLevel !== undefined && logLevel !== session.logLevel && isObject(session.capabilities.logging)) {
       session.logLevel = logLevel
-      await tell(server, headers, {
+      await tell(session, headers, {
         jsonrpc: '2.0',
         id: nextId(),
         method: 'logging/setLevel',
@@ -127,17 +132,17 @@ export function createUpstreams(deps: {
     }
     const id = nextId()
     try {
-      return await exchange(http, server, {
+      return await session.exchange({
         headers: request.trace ? { ...headers, ...request.trace } : headers,
         message: legacyMessage(request, id),
         stop,
         limit,
-        onMessage: listener(request, id, (answer) => void tell(server, headers, answer)),
+        onMessage: listener(request, id, (answer) => void tell(session, headers, answer)),
       })
     } catch (error) {
       // Closing the connection is no cancellation for a legacy server: it has to be told.
       if (stop.reason) {
-        void tell(server, headers, {
+        void tell(session, headers, {
           jsonrpc: '2.0',
           method: 'notifications/cancelled',
           params: { requestId: id },
@@ -166,7 +171,7 @@ export function createUpstreams(deps: {
     const held = sessions.get(party, server, credential)
     const session = held instanceof Promise ? await within(held, stop) : held
     let exchanged = await askLegacy(request, credential, session)
-    if (session.id !== undefined && isSessionGone(exchanged)) {
+    if (session.stateful && isSessionGone(exchanged)) {
       // The server forgot the session (restart, expiry): open another and ask again, unseen by the client.
       log.info({ server: server.id, status: exchanged.status }, 'upstream session is gone, opening another')
       const fresh = await within(Promise.resolve(sessions.get(party, server, credential, session)), stop)
