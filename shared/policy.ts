@@ -1,5 +1,6 @@
 import type {
   AccessPolicy,
+  Block,
   ClientWorkload,
   MatchRule,
   ServerWorkload,
@@ -15,6 +16,8 @@ export interface Principal {
   issuer: string
   subject: string
   clientId: string
+  /** `client`: an agent with credentials of its own and no person behind it. A person unless told. */
+  kind?: 'person' | 'client'
   /** Client workload that the authorization server identified when it issued the token. */
   clientWorkload: string | undefined
   /** Identity provider the user signed in at. */
@@ -24,8 +27,10 @@ export interface Principal {
 
 export type ReasonCode =
   | 'allowed'
+  | 'kill_switch'
   | 'no_policy'
   | 'policy_inactive'
+  | 'subject_kind'
   | 'client_workload_unknown'
   | 'trust_provider_unknown'
   | 'trust_provider_mismatch'
@@ -50,6 +55,8 @@ export interface PolicyIndex {
   readonly trustProviders: ReadonlyMap<string, TrustProvider>
   readonly byClient: ReadonlyMap<string, readonly AccessPolicy[]>
   readonly byServer: ReadonlyMap<string, readonly AccessPolicy[]>
+  /** The kill switch. */
+  readonly blocked: Readonly<Record<Block['kind'], ReadonlySet<string>>>
 }
 
 export function indexSnapshot(snapshot: Snapshot): PolicyIndex {
@@ -71,11 +78,34 @@ export function indexSnapshot(snapshot: Snapshot): PolicyIndex {
     trustProviders: new Map(snapshot.trustProviders.map((provider) => [provider.id, provider])),
     byClient: group('clientWorkload', 'client-to-gateway'),
     byServer: group('serverWorkload', 'gateway-to-server'),
+    blocked: {
+      user: blocked(snapshot, 'user'),
+      client: blocked(snapshot, 'client'),
+      server: blocked(snapshot, 'server'),
+      token: blocked(snapshot, 'token'),
+    },
   }
+}
+
+function blocked(snapshot: Snapshot, kind: Block['kind']): ReadonlySet<string> {
+  return new Set((snapshot.blocks ?? []).filter((block) => block.kind === kind).map(({ value }) => value))
+}
+
+/** The refusal where an administrator has shut this user or client out, whatever the policies say. */
+function killed(index: PolicyIndex, principal: Principal): Decision | undefined {
+  const { user, client } = index.blocked
+  if (user.has(principal.subject))
+    return denied('kill_switch', null, 'An administrator has blocked this user.')
+  const { clientId, clientWorkload } = principal
+  return client.has(clientId) || (clientWorkload !== undefined && client.has(clientWorkload))
+    ? denied('kill_switch', null, 'An administrator has blocked this client.')
+    : undefined
 }
 
 /** May this client and user come in at all? */
 export function decideGateway(index: PolicyIndex, principal: Principal): Decision {
+  const stopped = killed(index, principal)
+  if (stopped) return stopped
   const id = principal.clientWorkload
   const client = id === undefined ? undefined : index.clients.get(id)
   if (!client)
@@ -92,6 +122,10 @@ export function decideGateway(index: PolicyIndex, principal: Principal): Decisio
 export function decideServer(index: PolicyIndex, principal: Principal, serverId: string): Decision {
   const server = index.servers.get(serverId)
   if (!server) return denied('server_unknown', null, 'No server workload has this id.')
+  const stopped = killed(index, principal)
+  if (stopped) return stopped
+  if (index.blocked.server.has(serverId))
+    return denied('kill_switch', null, 'An administrator has blocked this server.')
   return firstAllowing(
     index,
     index.byServer.get(serverId) ?? [],
@@ -117,6 +151,12 @@ function firstAllowing(
 
 function decidePolicy(index: PolicyIndex, policy: AccessPolicy, principal: Principal): Decision {
   if (!policy.active) return denied('policy_inactive', policy, `Policy "${policy.name}" is inactive.`)
+  // A policy that was written for people is none for a client that comes alone: it has to be named.
+  const kind = principal.kind ?? 'person'
+  if (!(policy.subjects ?? ['person']).includes(kind)) {
+    const who = kind === 'client' ? 'clients without a person' : 'people'
+    return denied('subject_kind', policy, `Policy "${policy.name}" is not for ${who}.`)
+  }
   for (const id of policy.trustProviders) {
     const provider = index.trustProviders.get(id)
     if (!provider)

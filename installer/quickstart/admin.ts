@@ -11,7 +11,7 @@ const timeoutMs = 5000
 
 export const adminRequest = (
   socketPath: string,
-  method: 'GET' | 'POST',
+  method: 'GET' | 'POST' | 'DELETE',
   path: string,
   token?: string,
   body?: unknown,

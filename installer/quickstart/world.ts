@@ -50,7 +50,7 @@ export interface World {
   readonly adminToken: string
   readonly processes: ReadonlyMap<string, Running>
   /** A request of an administrator to the control plane. */
-  admin(method: 'GET' | 'POST', path: string, body?: unknown): Promise<unknown>
+  admin(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<unknown>
   /** The first process that ended without being told to. */
   readonly died: Promise<Exit>
   /** Stops everything in order. Safe to call twice. */
@@ -101,7 +101,11 @@ export async function startWorld(options: WorldOptions): Promise<World> {
       async () => (await adminRequest(sockets, 'GET', '/api/v1/health')).status === 200,
     )
     const adminToken = (await readFile(state.adminTokenPath, 'utf8')).trim()
-    const admin = async (method: 'GET' | 'POST', path: string, body?: unknown): Promise<unknown> => {
+    const admin = async (
+      method: 'GET' | 'POST' | 'DELETE',
+      path: string,
+      body?: unknown,
+    ): Promise<unknown> => {
       const answer = await adminRequest(sockets, method, path, adminToken, body)
       if (answer.status < 300) return answer.body
       throw new Error(

@@ -5,12 +5,14 @@ import { loadAdminToken } from './api/admin-token.ts'
 import { registerApi } from './api/routes.ts'
 import type { IssuancePolicy } from './authorization/gate.ts'
 import { createRateLimit } from './authorization/rate-limit.ts'
+import { type AuditLog, createAuditLog } from './events/audit.ts'
 import { createEventStore } from './events/store.ts'
 import { createAssertions } from './fleet/assertions.ts'
 import { createControllers } from './fleet/controllers.ts'
 import { createCredentialChanges } from './fleet/credential-changes.ts'
 import { createGateways } from './fleet/gateways.ts'
 import { createFleetKeys } from './fleet/keys.ts'
+import { createKillSwitch } from './fleet/kill-switch.ts'
 import { buildMachineApp, type MachineAppDeps } from './fleet/machine-app.ts'
 import { createRevocations } from './fleet/revocations.ts'
 import { createSnapshotSource, type SnapshotSource } from './fleet/snapshots.ts'
@@ -35,6 +37,7 @@ export interface FleetPlane {
   readonly snapshots: SnapshotSource
   readonly changes: ReturnType<typeof createCredentialChanges>
   readonly machineApp: FastifyInstance
+  readonly audit: AuditLog
   /** The snapshot in force, as the authorization server decides by it. */
   policy(): IssuancePolicy
   register(app: FastifyInstance): void
@@ -50,7 +53,10 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
   const { db, sealer, clock, log, version } = deps
   const keys = await createFleetKeys(db, sealer, clock)
   const controllers = createControllers(db, clock, serverSecret(db, sealer, clock, 'device-codes'))
-  const snapshots = createSnapshotSource({ db, clock, keys, revocations: createRevocations(db, clock), log })
+  const killSwitch = createKillSwitch(db, clock)
+  const audit = createAuditLog(db, clock)
+  const revocations = createRevocations(db, clock)
+  const snapshots = createSnapshotSource({ db, clock, keys, revocations, killSwitch, log })
   const changes = createCredentialChanges()
   const streams = createStreams({ snapshots, changes, clock })
   const tokens = createMachineTokens(db, clock)
@@ -85,15 +91,28 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     snapshots,
     changes,
     machineApp,
+    audit,
     policy: () => {
       const { config, index } = snapshots.current()
       return { index, identify: (client) => identifyClientWorkload(config, client) }
     },
-    register: (app) => registerApi(app, { isAdmin, controllers, events, snapshots, version, clock, log }),
+    register: (app) =>
+      registerApi(app, {
+        isAdmin,
+        controllers,
+        events,
+        snapshots,
+        killSwitch,
+        audit,
+        version,
+        clock,
+        log,
+      }),
     sweep: () => {
       tokens.sweep()
       assertions.sweep()
       events.sweep()
+      audit.sweep()
     },
     close: () => streams.close(),
   }

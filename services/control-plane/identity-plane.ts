@@ -90,7 +90,14 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
   const cookies = createCookieJar(issuer)
   const browser = createBrowserBinding(serverSecret(db, sealer, clock, 'forms'), cookies)
   const directory = createDirectory(db, createPasswords(deps.passwordCost))
-  const accounts = createAccounts({ db, clock, log, directory, providers })
+  const accounts = createAccounts({
+    db,
+    clock,
+    log,
+    directory,
+    providers,
+    blocked: (subject) => policy().index.blocked.user.has(subject),
+  })
   const lockout = createLockout(db, clock)
   const pending = createPendingSignIns(db, sealer, clock)
   const fetch = createGuardedFetch([])

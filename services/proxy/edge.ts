@@ -5,6 +5,7 @@ import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { ChildContext } from '../../shared/ipc/child.ts'
 import type { SnapshotRef } from '../../shared/ipc/contract.ts'
+import { decideGateway, decideServer, type PolicyIndex, type Principal } from '../../shared/policy.ts'
 import { createJwksFetch, type Fetch } from './auth/issuers.ts'
 import { TokenVerifier } from './auth/verifier.ts'
 import { Credentials } from './credentials.ts'
@@ -74,7 +75,10 @@ export class Edge {
       maxAgeMs: config.snapshotMaxAgeMs,
       clock,
       log,
-      onSwap: (index) => this.verifier.swap(index),
+      onSwap: (index) => {
+        this.verifier.swap(index)
+        this.#core.recheck((principal, serverId) => objection(index, this.verifier, principal, serverId))
+      },
     })
     this.sessions = new Sessions({
       box: this.#box,
@@ -227,6 +231,20 @@ export class Edge {
     })
     void this.#pipeline.run(x)
   }
+}
+
+/** Why what runs may not go on under the policy of now; undefined where it may. */
+function objection(
+  index: PolicyIndex,
+  verifier: TokenVerifier,
+  principal: Principal,
+  serverId: string | undefined,
+): Fault | undefined {
+  if (verifier.revoked(principal)) return new Fault('token.revoked')
+  const gateway = decideGateway(index, principal)
+  if (!gateway.allow) return new Fault('policy.gateway_denied', { detail: gateway.explanation })
+  const server = serverId === undefined ? undefined : decideServer(index, principal, serverId)
+  return server?.allow === false ? new Fault('policy.denied', { detail: server.explanation }) : undefined
 }
 
 /** `<worker>-<generation>`, as the socket's name has them: two processes never share a segment. */

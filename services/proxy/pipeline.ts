@@ -42,7 +42,7 @@ export function createPipeline(deps: PipelineDeps): Pipeline {
     { name: 'read', budgetUs: 40, run: read(deps) },
     { name: 'classify', budgetUs: 3, run: classify },
     { name: 'session', budgetUs: 3, run: session(deps) },
-    { name: 'decide', budgetUs: 2, run: decide },
+    { name: 'decide', budgetUs: 2, run: decide(deps) },
     // Per server behind us: decide → credential → relay → shape.
     { name: 'core', budgetUs: 150, run: core(deps) },
   ]

@@ -71,6 +71,8 @@ export const accessPolicySchema = z.object({
   clientWorkload: z.string().optional(),
   /** gateway-to-server: the server that may be called. */
   serverWorkload: z.string().optional(),
+  /** Whom it is for: a person with a client, or a client without a person. People alone where absent. */
+  subjects: z.array(z.enum(['person', 'client'])).optional(),
   /** Every one of these must attest the user. */
   trustProviders: z.array(z.string()),
 })
@@ -102,8 +104,20 @@ export const snapshotSchema = z.object({
       subject: z.string().optional(),
       clientId: z.string().optional(),
       jti: z.string().optional(),
+      /** Claim `grant` of our access tokens: everything that came of one authorization. */
+      grant: z.string().optional(),
     }),
   ),
+  /** The kill switch: refused whatever token or policy says, until an administrator takes it back. */
+  blocks: z
+    .array(
+      z.object({
+        kind: z.enum(['user', 'client', 'server', 'token']),
+        /** `sub`; OAuth client id or client workload id; server workload id; `jti`. */
+        value: z.string(),
+      }),
+    )
+    .optional(),
 })
 
 export type Snapshot = z.infer<typeof snapshotSchema>
@@ -112,4 +126,5 @@ export type ClientWorkload = z.infer<typeof clientWorkloadSchema>
 export type MatchRule = z.infer<typeof matchRuleSchema>
 export type TrustProvider = z.infer<typeof trustProviderSchema>
 export type ServerWorkload = z.infer<typeof serverWorkloadSchema>
+export type Block = NonNullable<Snapshot['blocks']>[number]
 export type AccessPolicy = z.infer<typeof accessPolicySchema>

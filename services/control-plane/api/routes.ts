@@ -1,25 +1,32 @@
-import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyInstance } from 'fastify'
 import { z } from 'zod'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import { createRateLimit } from '../authorization/rate-limit.ts'
+import type { AuditLog } from '../events/audit.ts'
 import type { EventStore } from '../events/store.ts'
 import type { Controller, Controllers } from '../fleet/controllers.ts'
+import type { KillSwitch } from '../fleet/kill-switch.ts'
 import type { SnapshotSource } from '../fleet/snapshots.ts'
 import type { AdminCheck } from './admin-token.ts'
+import { answer, list, pageQuery, parse } from './answers.ts'
+import { registerKillSwitch } from './kill-switch.ts'
 
 export interface ApiDeps {
   readonly isAdmin: AdminCheck
   readonly controllers: Controllers
   readonly events: EventStore
   readonly snapshots: SnapshotSource
+  readonly killSwitch: KillSwitch
+  readonly audit: AuditLog
   readonly version: string
   readonly clock: Clock
   readonly log: Logger
 }
 
-const eventsQuery = z.object({
+const auditQuery = pageQuery.extend({ category: z.string().max(100).optional() })
+const eventsQuery = pageQuery.extend({
   search: z.string().max(200).optional(),
   'span-last-hours': z.coerce.number().positive().max(87_600).default(24),
   severity: z.enum(['Error', 'Warning', 'Info']).optional(),
@@ -27,8 +34,6 @@ const eventsQuery = z.object({
   server: z.string().max(63).optional(),
   tool: z.string().max(128).optional(),
   client: z.string().max(254).optional(),
-  page: z.coerce.number().int().min(1).max(1_000_000).default(1),
-  'per-page': z.coerce.number().int().min(1).max(1000).default(50),
 })
 const newController = z.strictObject({ name: z.string().trim().min(1).max(200) })
 
@@ -38,7 +43,7 @@ const wrongTokenRefillMs = 6_000
 
 /** The REST API of administrators: /api/v1, bearer token, errors as {success, message, id}. */
 export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
-  const { isAdmin, controllers, events, snapshots, version, clock, log } = deps
+  const { isAdmin, controllers, events, snapshots, killSwitch, audit, version, clock, log } = deps
   const wrong = createRateLimit(clock, wrongTokens, wrongTokenRefillMs)
 
   root.register(
@@ -88,6 +93,13 @@ export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
         return list(found.events, page, perPage, found.total, 'desc')
       })
 
+      app.get('/audit-logs', async (request) => {
+        const { category, page, 'per-page': perPage } = parse(auditQuery, request.query)
+        const found = audit.query({ category, page, perPage })
+        return list(found.entries, page, perPage, found.total, 'desc')
+      })
+      registerKillSwitch(app, { killSwitch, snapshots, audit, log })
+
       app.get('/agent-controllers', async () => {
         const all = controllers.list().map(controllerView)
         return list(all, 1, Math.max(all.length, 1), all.length, 'asc')
@@ -110,16 +122,6 @@ export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
   )
 }
 
-/** GenericResponseDTO. `id` is a number there: the request's own, to find it in the log. */
-function answer(request: FastifyRequest, reply: FastifyReply, status: number, message: string): FastifyReply {
-  const id = Number.parseInt(String(request.id).replace(/\D/g, ''), 10)
-  return reply.code(status).send({ success: false, message, id: Number.isNaN(id) ? 0 : id })
-}
-
-function list<T>(entities: T[], page: number, perPage: number, recordsTotal: number, order: 'asc' | 'desc') {
-  return { page, perPage, order, statusCode: 200, recordsTotal, entities }
-}
-
 function controllerView(controller: Controller) {
   const iso = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())
   return {
@@ -133,11 +135,4 @@ function controllerView(controller: Controller) {
     lastReportedUptime: controller.uptimeSecs,
     lastReportedHealthTime: iso(controller.lastHealthAt),
   }
-}
-
-function parse<T>(schema: z.ZodType<T>, value: unknown): T {
-  const parsed = schema.safeParse(value)
-  if (parsed.success) return parsed.data
-  const what = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`)
-  throw Object.assign(new Error(what.join('; ')), { statusCode: 400 })
 }

@@ -17,15 +17,26 @@ export interface Revocations {
 const maxRevocations = 10_000
 
 export function createRevocations(db: DatabaseSync, clock: Clock): Revocations {
-  const insert = db.prepare('INSERT INTO revocation (id, at, subject, client_id, jti) VALUES (?, ?, ?, ?, ?)')
-  const list = db.prepare('SELECT at, subject, client_id, jti FROM revocation ORDER BY at DESC, id LIMIT ?')
+  const insert = db.prepare(
+    'INSERT INTO revocation (id, at, subject, client_id, jti, grant_ref) VALUES (?, ?, ?, ?, ?, ?)',
+  )
+  const list = db.prepare(
+    'SELECT at, subject, client_id, jti, grant_ref FROM revocation ORDER BY at DESC, id LIMIT ?',
+  )
   const expire = db.prepare('DELETE FROM revocation WHERE at < ?')
   return {
-    add: ({ subject, clientId, jti }) => {
-      if (subject === undefined && clientId === undefined && jti === undefined) {
-        throw new RangeError('a revocation names a subject, a client or a token')
+    add: ({ subject, clientId, jti, grant }) => {
+      if ([subject, clientId, jti, grant].every((value) => value === undefined)) {
+        throw new RangeError('a revocation names a subject, a client, a token or a grant')
       }
-      insert.run(randomUUID(), Math.floor(clock.now() / 1000), subject ?? null, clientId ?? null, jti ?? null)
+      insert.run(
+        randomUUID(),
+        Math.floor(clock.now() / 1000),
+        subject ?? null,
+        clientId ?? null,
+        jti ?? null,
+        grant ?? null,
+      )
     },
     live: (tokenLifeSecs) => {
       expire.run(Math.floor(clock.now() / 1000) - tokenLifeSecs - 60)
@@ -37,6 +48,7 @@ export function createRevocations(db: DatabaseSync, clock: Clock): Revocations {
           ...(row.subject === null ? {} : { subject: String(row.subject) }),
           ...(row.client_id === null ? {} : { clientId: String(row.client_id) }),
           ...(row.jti === null ? {} : { jti: String(row.jti) }),
+          ...(row.grant_ref === null ? {} : { grant: String(row.grant_ref) }),
         }))
     },
   }

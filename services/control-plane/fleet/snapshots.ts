@@ -8,6 +8,7 @@ import type { Config } from '../config/schema.ts'
 import { type CompileInputs, compileSnapshot, policyFingerprint } from '../policy/compile.ts'
 import { type DatabaseSync, transaction } from '../store/database.ts'
 import type { FleetKeys } from './keys.ts'
+import type { KillSwitch } from './kill-switch.ts'
 import type { RevocationMatch, Revocations } from './revocations.ts'
 
 /** One configuration in force: what gateways get and what this service decides on are the same object. */
@@ -28,6 +29,8 @@ export interface SnapshotSource {
   apply(config: Config, issuerKeys: CompileInputs['issuerKeys']): Promise<Applied>
   /** Access tokens issued until now that match are refused by every gateway once the snapshot reaches it. */
   revoke(match: RevocationMatch): Promise<void>
+  /** Compiles the configuration in force again: what stands beside it (kill switch, keys) has changed. */
+  refresh(): Promise<void>
   /** Called after each change of content; the function it gives back ends that. */
   onChange(listener: (applied: Applied) => void): () => void
 }
@@ -37,10 +40,12 @@ export interface SnapshotDeps {
   readonly clock: Clock
   readonly keys: FleetKeys
   readonly revocations: Revocations
+  readonly killSwitch: Pick<KillSwitch, 'active'>
   readonly log: Logger
 }
 
-export function createSnapshotSource({ db, clock, keys, revocations, log }: SnapshotDeps): SnapshotSource {
+export function createSnapshotSource(deps: SnapshotDeps): SnapshotSource {
+  const { db, clock, keys, revocations, killSwitch, log } = deps
   const versions = createVersions(db, clock)
   const listeners = new Set<(applied: Applied) => void>()
   let applied: Applied | undefined
@@ -57,7 +62,12 @@ export function createSnapshotSource({ db, clock, keys, revocations, log }: Snap
   const put = async (config: Config, ownKeys: CompileInputs['issuerKeys']): Promise<Applied> => {
     const live = revocations.live(config.authorizationServer.accessTokenLifetime)
     const policyVersions = versions.ofPolicies(config)
-    const content = { issuerKeys: ownKeys, revocations: live, policyVersions: policyVersions.map }
+    const content = {
+      issuerKeys: ownKeys,
+      revocations: live,
+      blocks: killSwitch.active(),
+      policyVersions: policyVersions.map,
+    }
     const blank = compileSnapshot(config, { ...content, version: 1, issuedAt: new Date(0).toISOString() })
     const digest = createHash('sha256').update(JSON.stringify(blank)).digest('base64url')
     const { version, issuedAt, changed } = versions.next(config.tenant.id, digest)
@@ -102,6 +112,7 @@ export function createSnapshotSource({ db, clock, keys, revocations, log }: Snap
         revocations.add(match)
         await put(current().config, issuerKeys)
       }),
+    refresh: () => inTurn(async () => void (await put(current().config, issuerKeys))),
     onChange: (listener) => {
       listeners.add(listener)
       return () => void listeners.delete(listener)

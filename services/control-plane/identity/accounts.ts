@@ -8,7 +8,7 @@ import { type Identity, SignInRefused } from './types.ts'
 export interface Accounts {
   /** Records a sign-in. Throws SignInRefused where the subject belongs to another identity provider. */
   signedIn(identity: Identity): void
-  /** Who a subject is now; undefined once their provider, or they in the directory, are no longer configured. */
+  /** Who a subject is now; undefined once their provider, or they in the directory, are no longer configured, and while they are blocked. */
   find(subject: string): Identity | undefined
 }
 
@@ -19,13 +19,15 @@ export interface AccountsDeps {
   readonly directory: Directory
   /** The providers of the running configuration. */
   readonly providers: () => readonly IdentityProviderConfig[]
+  /** Whether the kill switch shuts this subject out. */
+  readonly blocked: (subject: string) => boolean
 }
 
 /**
  * Who signed in, by the subject of our tokens. A subject has one provider: were two providers able to name the same
  * person, the weaker one could take the other's downstream credentials. It moves only when its provider is gone.
  */
-export function createAccounts({ db, clock, log, directory, providers }: AccountsDeps): Accounts {
+export function createAccounts({ db, clock, log, directory, providers, blocked }: AccountsDeps): Accounts {
   const get = db.prepare('SELECT idp, idp_subject, email, name, groups FROM account WHERE subject = ?')
   const put = db.prepare(`INSERT INTO account
       (subject, idp, idp_subject, email, name, groups, first_seen_at, last_sign_in_at)
@@ -37,6 +39,12 @@ export function createAccounts({ db, clock, log, directory, providers }: Account
 
   return {
     signedIn: (identity) => {
+      if (blocked(identity.subject)) {
+        throw new SignInRefused(
+          'This account is blocked here. Ask your administrator.',
+          `kill switch of user ${identity.subject}`,
+        )
+      }
       const before = get.get(identity.subject)
       if (before && before.idp !== identity.idp) {
         const owner = configured(before.idp)
@@ -68,6 +76,7 @@ export function createAccounts({ db, clock, log, directory, providers }: Account
       })
     },
     find: (subject) => {
+      if (blocked(subject)) return undefined
       const row = get.get(subject)
       const provider = row && configured(row.idp)
       if (!row || !provider) return undefined

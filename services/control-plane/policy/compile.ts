@@ -9,6 +9,8 @@ export interface CompileInputs {
   /** Public keys of our own authorization server. */
   readonly issuerKeys: { readonly keys: readonly Readonly<Record<string, unknown>>[] }
   readonly revocations: Snapshot['revocations']
+  /** The kill switch; none where absent. */
+  readonly blocks?: NonNullable<Snapshot['blocks']>
   /** Version of each policy by id; 1 where absent. */
   readonly policyVersions?: ReadonlyMap<string, number>
 }
@@ -56,6 +58,7 @@ export function compileSnapshot(config: Config, inputs: CompileInputs): Snapshot
         : { kind: 'gateway-to-server' as const, serverWorkload: policy.server }),
     })),
     revocations: inputs.revocations,
+    ...(inputs.blocks && inputs.blocks.length > 0 ? { blocks: inputs.blocks } : {}),
   } satisfies Snapshot)
 }
 

@@ -6,7 +6,7 @@ import { Fault } from '../../../shared/faults.ts'
 import type { Decision, PolicyIndex, Principal } from '../../../shared/policy.ts'
 import type { Issuer } from '../../../shared/wire/snapshot.ts'
 import { type Fetch, IssuerIndex, unknownIssuer } from './issuers.ts'
-import { RevocationIndex, type TokenFacts } from './revocations.ts'
+import { RevocationIndex, type TokenFacts, tokenFacts } from './revocations.ts'
 
 /** A verified token: what the cache holds and what a request carries. */
 export interface Verified extends TokenFacts {
@@ -71,7 +71,7 @@ export class TokenVerifier {
       this.#cache.clear()
       this.#pending.clear()
     }
-    this.#revocations = new RevocationIndex(revocations)
+    this.#revocations = new RevocationIndex(revocations, index.blocked.token)
     this.#index = index
   }
 
@@ -92,6 +92,16 @@ export class TokenVerifier {
       this.#pending.set(digest, pending)
     }
     return pending.then((verified) => this.#checked(verified))
+  }
+
+  /** A token that was verified before, on the snapshot of now. Throws token.revoked. */
+  recheck(verified: Verified): Verified {
+    return this.#checked(verified)
+  }
+
+  /** Whether the token behind `principal` was revoked since it was verified. */
+  revoked(principal: Principal): boolean {
+    return this.#revocations.revoked(tokenFacts(principal))
   }
 
   #checked(verified: Verified): Verified {
@@ -157,20 +167,20 @@ function toVerified(claims: JWTPayload, issuer: Issuer, index: PolicyIndex, now:
   const ours = issuer.kind === 'authorization-server'
   const clientId = text('client_id') ?? text('azp') ?? ''
   const expiresAt = (claims.exp ?? 0) * 1000
-  return {
-    principal: Object.freeze({
-      issuer: issuer.issuer,
-      subject,
-      clientId,
-      // A foreign IdP vouches for its users, not for which client workload of ours is calling.
-      clientWorkload: ours ? text('client_workload') : clientWorkloadOf(index, clientId),
-      identityProvider: ours ? text('idp') : issuer.id,
-      claims: Object.freeze(claims),
-    }),
+  const principal: Principal = Object.freeze({
+    issuer: issuer.issuer,
     subject,
     clientId,
-    jti: text('jti'),
-    issuedAt: claims.iat ?? 0,
+    // A client without a person behind it; a foreign issuer can not say so of one of ours.
+    kind: ours && claims.subject_type === 'client' ? ('client' as const) : ('person' as const),
+    // A foreign IdP vouches for its users, not for which client workload of ours is calling.
+    clientWorkload: ours ? text('client_workload') : clientWorkloadOf(index, clientId),
+    identityProvider: ours ? text('idp') : issuer.id,
+    claims: Object.freeze(claims),
+  })
+  return {
+    principal,
+    ...tokenFacts(principal),
     expiresAt,
     cachedUntil: Math.min(expiresAt, now + cacheMs),
     checked: undefined,

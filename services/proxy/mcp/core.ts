@@ -109,6 +109,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       sessionLevels.delete(session.id)
       await upstreams.end(session.id)
     },
+    recheck: (objection) => flights.recheck(objection),
     drain: (deadlineMs) => flights.drained(deadlineMs),
     async close() {
       flights.end()

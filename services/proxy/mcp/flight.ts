@@ -8,6 +8,7 @@ import type {
   JsonRpcRequest,
   JsonRpcResponse,
   McpCall,
+  Objection,
   RequestId,
   SseWriter,
 } from './protocol/types.ts'
@@ -30,6 +31,8 @@ export type Answered = { result: JsonObject } | { error: JsonRpcError }
 export class Flight {
   readonly stop = new Stop()
   readonly call: RequestCall
+  /** The one server that the call is at; undefined while it is at none or many. */
+  serverId: string | undefined
   readonly #flights: Flights
   readonly #startedAt = performance.now()
   readonly #limitMs: number
@@ -211,6 +214,14 @@ export class Flights {
   /** Everything that a client without a session any more still waits for. */
   cancelAll(owner: string): void {
     for (const flight of this.#legacy.get(owner)?.values() ?? []) flight.stop.stop(new Cancelled())
+  }
+
+  /** The policy changed: whatever it does not allow any more ends with its reason. */
+  recheck(objection: Objection): void {
+    for (const flight of this.#all) {
+      const fault = objection(flight.call.principal, flight.serverId)
+      if (fault) flight.stop.stop(fault)
+    }
   }
 
   /** Resolves when no call runs, or after `ms`, with the number left. */

@@ -30,6 +30,7 @@ export type Relayed = Answered & { text?: string }
 export async function relay(context: Context, target: RelayTarget): Promise<Relayed> {
   const { call, deps } = context
   const { server, decision, toolName } = target
+  context.flight.serverId = server.id
   // What the client asked decides the shape of the answer; what the server is asked may differ.
   const { method } = call.message
   const startedAt = performance.now()

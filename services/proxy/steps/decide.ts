@@ -1,15 +1,32 @@
 import { Fault } from '../../../shared/faults.ts'
 import { type Decision, decideGateway } from '../../../shared/policy.ts'
+import type { TokenVerifier } from '../auth/verifier.ts'
 import type { Exchange } from '../exchange.ts'
+import type { Run } from '../pipeline.ts'
+import type { SnapshotHolder } from '../snapshot.ts'
 
-/** May this client and user use the gateway at all? Which servers they reach is decided per server, in the core. */
-export function decide(x: Exchange): void {
-  const decision = gatewayDecision(x)
-  if (!decision.allow) {
-    throw new Fault('policy.gateway_denied', {
-      detail: decision.explanation,
-      data: { decision: decision.reason },
-    })
+export interface DecideDeps {
+  readonly snapshots: SnapshotHolder
+  readonly verifier: TokenVerifier
+}
+
+/**
+ * May this client and user use the gateway at all? Which servers they reach is decided per server, in the core.
+ * A body that took its time is decided on the policy of now, not on the one that its headers came under.
+ */
+export function decide({ snapshots, verifier }: DecideDeps): Run {
+  return (x) => {
+    if (x.index !== snapshots.latest) {
+      x.index = snapshots.require()
+      x.verified = verifier.recheck(x.verified)
+    }
+    const decision = gatewayDecision(x)
+    if (!decision.allow) {
+      throw new Fault('policy.gateway_denied', {
+        detail: decision.explanation,
+        data: { decision: decision.reason },
+      })
+    }
   }
 }
 

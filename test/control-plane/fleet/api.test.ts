@@ -113,3 +113,60 @@ test('workload events in the documented list shape', async (t) => {
     t.equal((await call('GET', `/workload-events?${query}`)).status, 400, query)
   }
 })
+
+test('the kill switch is set, listed, taken back, audited, and in the snapshot while it acts', async (t) => {
+  const { fleet, call, lines } = await startApi(t)
+  const blocks = () => fleet.snapshots.current().snapshot.blocks ?? []
+  const before = fleet.snapshots.current().snapshot.version
+  const user = { kind: 'user', value: 'ann@example.com', reason: 'laptop lost' }
+  const made = await call('POST', '/kill-switch', user)
+  t.match(made, { status: 201, body: { ...user, isActive: true, revertedAt: null } })
+  t.same(blocks(), [{ kind: 'user', value: 'ann@example.com' }])
+  t.ok(fleet.snapshots.current().snapshot.version > before, 'gateways are told')
+  const again = await call('POST', '/kill-switch', user)
+  t.match(again, { status: 200, body: { externalId: made.body.externalId as string } }, 'once is enough')
+
+  const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const jwt = `${part({ alg: 'RS256' })}.${part({ jti: 'the-jti' })}.c2ln`
+  const token = await call('POST', '/kill-switch', { kind: 'token', value: jwt, reason: 'leaked' })
+  t.equal(token.body.value, 'the-jti', 'of a whole token its name alone is kept')
+  const nameless = `${part({ alg: 'RS256' })}.${part({})}.c2ln`
+  t.match(await call('POST', '/kill-switch', { kind: 'token', value: nameless, reason: 'x' }), {
+    status: 400,
+    body: { message: /no jti/ },
+  })
+  for (const bad of [
+    {},
+    { ...user, kind: 'everything' },
+    { ...user, reason: ' ' },
+    { ...user, value: '' },
+    { ...user, more: 1 },
+  ]) {
+    t.equal((await call('POST', '/kill-switch', bad)).status, 400, JSON.stringify(bad))
+  }
+  t.equal((await call('POST', '/kill-switch', user, null)).status, 401)
+  t.equal((await call('DELETE', `/kill-switch/${made.body.externalId}`, undefined, 'wrong')).status, 401)
+  t.match((await call('GET', '/kill-switch')).body, { recordsTotal: 2 })
+
+  const gone = await call('DELETE', `/kill-switch/${made.body.externalId}`)
+  t.match(gone, { status: 200, body: { isActive: false, revertedAt: /^2/ } })
+  t.same(blocks(), [{ kind: 'token', value: 'the-jti' }])
+  t.equal((await call('DELETE', `/kill-switch/${made.body.externalId}`)).status, 404, 'once')
+  t.match((await call('GET', '/kill-switch')).body, { recordsTotal: 1 })
+  t.match((await call('GET', '/kill-switch?active=false')).body, { recordsTotal: 2 })
+  t.match((await call('GET', '/audit-logs')).body, {
+    recordsTotal: 3,
+    entities: [
+      {
+        activity: 'Kill switch taken back',
+        target: 'user ann@example.com',
+        severity: 'Alert',
+        actor: { type: 'Administrator' },
+        detail: { reason: 'laptop lost' },
+      },
+      { activity: 'Kill switch set', target: 'token the-jti', category: 'Authentication' },
+      { activity: 'Kill switch set', target: 'user ann@example.com', category: 'Users' },
+    ],
+  })
+  t.notMatch(JSON.stringify([lines, (await call('GET', '/audit-logs')).body]), jwt)
+})

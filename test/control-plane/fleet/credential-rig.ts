@@ -12,6 +12,7 @@ import {
   createCredentialChanges,
 } from '../../../services/control-plane/fleet/credential-changes.ts'
 import { createFleetKeys } from '../../../services/control-plane/fleet/keys.ts'
+import { createKillSwitch } from '../../../services/control-plane/fleet/kill-switch.ts'
 import { createRevocations } from '../../../services/control-plane/fleet/revocations.ts'
 import { createSnapshotSource } from '../../../services/control-plane/fleet/snapshots.ts'
 import { createIdentityPlane } from '../../../services/control-plane/identity-plane.ts'
@@ -96,7 +97,14 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
   const db = openDatabase(':memory:')
   const sealer = createSealer(Buffer.alloc(32, 9))
   const keys = await createFleetKeys(db, sealer, clock)
-  const snapshots = createSnapshotSource({ db, clock, keys, revocations: createRevocations(db, clock), log })
+  const snapshots = createSnapshotSource({
+    db,
+    clock,
+    keys,
+    revocations: createRevocations(db, clock),
+    killSwitch: createKillSwitch(db, clock),
+    log,
+  })
   const identity = await createIdentityPlane(
     {
       db,

@@ -7,12 +7,14 @@ import pino from 'pino'
 import { createRateLimit } from '../../../services/control-plane/authorization/rate-limit.ts'
 import { type Config, parseConfig } from '../../../services/control-plane/config/load.ts'
 import { createSealer } from '../../../services/control-plane/credentials/sealer.ts'
+import { createAuditLog } from '../../../services/control-plane/events/audit.ts'
 import { createEventStore } from '../../../services/control-plane/events/store.ts'
 import { createAssertions } from '../../../services/control-plane/fleet/assertions.ts'
 import { createControllers } from '../../../services/control-plane/fleet/controllers.ts'
 import { createCredentialChanges } from '../../../services/control-plane/fleet/credential-changes.ts'
 import { createGateways } from '../../../services/control-plane/fleet/gateways.ts'
 import { createFleetKeys } from '../../../services/control-plane/fleet/keys.ts'
+import { createKillSwitch } from '../../../services/control-plane/fleet/kill-switch.ts'
 import { buildMachineApp } from '../../../services/control-plane/fleet/machine-app.ts'
 import { createRevocations } from '../../../services/control-plane/fleet/revocations.ts'
 import { createSnapshotSource } from '../../../services/control-plane/fleet/snapshots.ts'
@@ -80,11 +82,14 @@ export async function startFleet(options: FleetOptions = {}) {
   const keys = await createFleetKeys(db, sealer, clock)
   const controllers = createControllers(db, clock, Buffer.alloc(32, 7))
   const changes = createCredentialChanges()
+  const killSwitch = createKillSwitch(db, clock)
+  const audit = createAuditLog(db, clock)
   const snapshots = createSnapshotSource({
     db,
     clock,
     keys,
     revocations: createRevocations(db, clock),
+    killSwitch,
     log,
   })
   await snapshots.apply(configOf(), issuerKeys)
@@ -116,6 +121,8 @@ export async function startFleet(options: FleetOptions = {}) {
     controllers,
     changes,
     snapshots,
+    killSwitch,
+    audit,
     events,
     http,
     lines,

@@ -112,6 +112,7 @@ export class FakeCore implements McpCore {
   constructor(deps: CoreDeps) {
     this.deps = deps
   }
+  recheck(): void {}
   async handle(call: McpCall): Promise<void> {
     this.calls.push(call)
     if (this.behaviour) return this.behaviour(call, this.deps)

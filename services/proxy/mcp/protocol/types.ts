@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Clock } from '../../../../shared/clock.ts'
+import type { Fault } from '../../../../shared/faults.ts'
 import type { ConfigOf } from '../../../../shared/ipc/contract.ts'
 import type { Logger } from '../../../../shared/log.ts'
 import type { Decision, PolicyIndex, Principal } from '../../../../shared/policy.ts'
@@ -131,11 +132,16 @@ export interface CoreDeps {
   readonly seals?: Seals
 }
 
+/** Why a person's call, at a server where it is at one, may not go on; undefined where it may. */
+export type Objection = (principal: Principal, serverId: string | undefined) => Fault | undefined
+
 export interface McpCore {
   /** Answers through `call.reply`. Throws a Fault only before anything was answered. */
   handle(call: McpCall): Promise<void>
   /** DELETE: ends the upstream sessions that belong to this one. */
   endSession(session: Session): Promise<void>
+  /** Another policy is in force: ends every call and stream that `objection` has something against. */
+  recheck(objection: Objection): void
   /** Resolves when no call is running, or at the deadline, with the number left. */
   drain(deadlineMs: number): Promise<number>
   close(): Promise<void>

@@ -1,0 +1,53 @@
+import { randomUUID } from 'node:crypto'
+import type { Clock } from '../../../shared/clock.ts'
+import type { DatabaseSync } from '../store/database.ts'
+
+/** One entry of the audit log, in the field names that log consumers know. Holds no secret. */
+export interface AuditEntry {
+  readonly category: 'AccessPolicies' | 'Authentication' | 'TrustProvider' | 'Tenant' | 'Users' | 'Workloads'
+  /** What was done, in words, e.g. `Kill switch set`. */
+  readonly activity: string
+  readonly actor: { readonly type: 'Administrator' | 'User' | 'System'; readonly displayName: string }
+  /** To whom or what. */
+  readonly target: string
+  readonly outcome: 'Success' | 'Failure'
+  readonly severity: 'Alert' | 'Warn' | 'Info'
+  readonly client?: { readonly ip?: string; readonly userAgent?: string }
+  readonly detail?: Readonly<Record<string, unknown>>
+}
+
+export interface AuditLog {
+  add(entry: AuditEntry): void
+  /** Newest first. */
+  query(options: { category?: string | undefined; page: number; perPage: number }): {
+    entries: unknown[]
+    total: number
+  }
+  sweep(): void
+}
+
+const maxRows = 100_000
+const maxAgeMs = 400 * 86_400_000
+
+export function createAuditLog(db: DatabaseSync, clock: Clock): AuditLog {
+  const insert = db.prepare('INSERT INTO audit_log (id, at, category, severity, body) VALUES (?, ?, ?, ?, ?)')
+  const where = '(?1 IS NULL OR category = ?1)'
+  const page = db.prepare(`SELECT body FROM audit_log WHERE ${where} ORDER BY seq DESC LIMIT ?2 OFFSET ?3`)
+  const count = db.prepare(`SELECT count(*) AS n FROM audit_log WHERE ${where}`)
+  const expire = db.prepare(
+    'DELETE FROM audit_log WHERE at < ? OR seq <= (SELECT coalesce(max(seq), 0) FROM audit_log) - ?',
+  )
+  return {
+    add: (entry) => {
+      const id = randomUUID()
+      const at = clock.now()
+      const body = { externalId: id, ...entry, createdAt: new Date(at).toISOString() }
+      insert.run(id, at, entry.category, entry.severity, JSON.stringify(body))
+    },
+    query: ({ category = null, page: number, perPage }) => ({
+      entries: page.all(category, perPage, (number - 1) * perPage).map((row) => JSON.parse(String(row.body))),
+      total: Number(count.get(category)?.n ?? 0),
+    }),
+    sweep: () => void expire.run(clock.now() - maxAgeMs, maxRows),
+  }
+}
