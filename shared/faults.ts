@@ -83,6 +83,16 @@ export const faults = {
   'mcp.meta_missing': no(400, 'The request lacks _meta fields that MCP 2026-07-28 requires.', {
     rpc: -32602,
   }),
+  'question.expired': no(
+    200,
+    'The question of the server is no longer open: it was answered already, not answered in time, or lost in a restart. Call again without requestState.',
+    { rpc: 4080, retry: true },
+  ),
+  'question.limit': no(
+    200,
+    'Too many calls wait for answers to questions of their servers; answer some first.',
+    { rpc: 4290, retry: true },
+  ),
   'session.missing': no(400, 'Send the Mcp-Session-Id that initialize returned.', { rpc: -32600 }),
   'session.keys_missing': no(503, 'The gateway has no session keys yet; try again shortly.', {
     rpc: 5030,

@@ -3,7 +3,8 @@ import type { Catalogue } from './catalogue.ts'
 import type { Flight, RequestCall } from './flight.ts'
 import type { ServerInfo } from './protocol/shape.ts'
 import type { CoreDeps, JsonObject, Seals } from './protocol/types.ts'
-import type { RequestStates } from './rounds.ts'
+import type { ParkedCalls } from './rounds/parked.ts'
+import type { RequestStates } from './rounds/states.ts'
 import type { Party } from './upstream/request.ts'
 import type { Upstreams } from './upstream/upstreams.ts'
 
@@ -12,6 +13,7 @@ export interface Parts extends CoreDeps {
   readonly upstreams: Upstreams
   readonly catalogue: Catalogue
   readonly seals: Seals
+  readonly parked: ParkedCalls
 }
 
 /** One call on its way to its answer. */

@@ -9,7 +9,8 @@ import { partyOf, principalKeyOf } from './party.ts'
 import { faultError, isNotification, isObject, isRequest, isResponse } from './protocol/jsonrpc.ts'
 import { metaKeys, type ServerInfo } from './protocol/shape.ts'
 import type { CoreDeps, McpCall, McpCore } from './protocol/types.ts'
-import { createRequestStates } from './rounds.ts'
+import { ParkedCalls } from './rounds/parked.ts'
+import { createRequestStates } from './rounds/states.ts'
 import { createProcessSeals } from './seals.ts'
 import { createUpstreamHttp } from './upstream/http.ts'
 import { createUpstreams } from './upstream/upstreams.ts'
@@ -34,7 +35,8 @@ export function createMcpCore(deps: CoreDeps): McpCore {
   const http = createUpstreamHttp()
   const upstreams = createUpstreams({ http, credentials: deps.credentials, config, clock, log, info })
   const catalogue = createCatalogue({ upstreams, config, clock, log })
-  const parts: Parts = { ...deps, upstreams, catalogue, seals }
+  const parked = new ParkedCalls(deps.parkedLimits)
+  const parts: Parts = { ...deps, upstreams, catalogue, seals, parked }
   const states = createRequestStates(seals, clock)
   const flights = new Flights((call) => call.session?.id ?? principalKeyOf(call.principal))
   const accessOf = createAccess()
@@ -109,12 +111,23 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       sessionLevels.delete(session.id)
       await upstreams.end(session.id)
     },
-    recheck: (objection) => flights.recheck(objection),
-    drain: (deadlineMs) => flights.drained(deadlineMs),
+    recheck(objection) {
+      flights.recheck(objection)
+      parked.recheck(objection)
+    },
+    async drain(deadlineMs) {
+      const left = await Promise.all([flights.drained(deadlineMs), parked.drained(deadlineMs)])
+      return left[0] + left[1]
+    },
     async close() {
       flights.end()
+      parked.end()
       await upstreams.close()
     },
-    stats: () => ({ activeCalls: flights.size, upstreamSessions: upstreams.size() }),
+    stats: () => ({
+      activeCalls: flights.size,
+      parkedCalls: parked.size,
+      upstreamSessions: upstreams.size(),
+    }),
   }
 }

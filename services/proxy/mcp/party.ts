@@ -6,7 +6,7 @@ import type { Party } from './upstream/request.ts'
 
 const keys = new WeakMap<Principal, string>()
 const ofSession = new WeakMap<Session, Party>()
-const ofPrincipal = new WeakMap<Principal, Party>()
+const ofPrincipal = new WeakMap<Principal, Map<string, Party>>()
 
 /** Issuer and subject in one string: what one person may see is never shown to another. */
 export function principalKeyOf(principal: Principal): string {
@@ -38,15 +38,18 @@ export function partyOf(call: McpCall): Party {
     }
     return party
   }
-  let party = ofPrincipal.get(principal)
-  if (!party) {
-    party = make(principal, principalKeyOf(principal), {}, undefined)
-    ofPrincipal.set(principal, party)
-  }
-  if (call.era === 'legacy') return party
-  const capabilities = bridgeable(clientCapabilities(call))
+  const capabilities = call.era === 'legacy' ? {} : known(bridgeable(clientCapabilities(call)))
   const variant = variantOf(capabilities)
-  return variant === '' ? party : { ...party, capabilities, variant }
+  const parties = ofPrincipal.get(principal) ?? new Map<string, Party>()
+  ofPrincipal.set(principal, parties)
+  let party = parties.get(variant)
+  if (!party) {
+    // Servers keep what a client can do for a session, so clients that differ in it do not share one.
+    const key = principalKeyOf(principal)
+    party = make(principal, variant === '' ? key : `${key} ${variant}`, capabilities, undefined)
+    parties.set(variant, party)
+  }
+  return party
 }
 
 function make(
@@ -76,4 +79,21 @@ function bridgeable({ elicitation, sampling, roots }: JsonObject): JsonObject {
   return capabilities
 }
 
-const variantOf = (capabilities: JsonObject): string => Object.keys(capabilities).join()
+/** What there is to tell apart: sessions are kept per set, so a client must not be able to invent sets. */
+function known(capabilities: JsonObject): JsonObject {
+  const parts: Readonly<Record<string, readonly string[]>> = {
+    elicitation: ['form', 'url'],
+    sampling: ['context', 'tools'],
+    roots: [],
+  }
+  const only = (value: unknown, keys: readonly string[]): JsonObject =>
+    Object.fromEntries(keys.filter((key) => isObject(value) && isObject(value[key])).map((key) => [key, {}]))
+  return Object.fromEntries(
+    Object.entries(parts)
+      .filter(([name]) => capabilities[name] !== undefined)
+      .map(([name, keys]) => [name, only(capabilities[name], keys)]),
+  )
+}
+
+const variantOf = (capabilities: JsonObject): string =>
+  Object.keys(capabilities).length === 0 ? '' : JSON.stringify(capabilities)

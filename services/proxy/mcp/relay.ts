@@ -9,9 +9,14 @@ import { principalKeyOf } from './party.ts'
 import { faultError, isObject } from './protocol/jsonrpc.ts'
 import { isPlain, logLevels, metaKeys, shapeError, shapeResult, withId } from './protocol/shape.ts'
 import type { JsonObject, JsonRpcError, JsonRpcNotification } from './protocol/types.ts'
-import { answerLive, askClient } from './rounds.ts'
+import { answerLive, askClient, canAnswer, notDeclared, type Question } from './rounds/live.ts'
+import type { ResumeRequest, Turn, Waiter } from './rounds/parked.ts'
+import type { ParkedRef } from './rounds/states.ts'
 import { AuthorizationRequired } from './upstream/authorization.ts'
 import type { UpstreamAnswer, UpstreamRequest } from './upstream/request.ts'
+
+/** The answers of which may be `input_required` (MCP 2026-07-28, multi round-trip requests). */
+const askingMethods = new Set(['tools/call', 'prompts/get', 'resources/read'])
 
 export interface RelayTarget {
   server: ServerWorkload
@@ -64,7 +69,7 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
       return text === undefined ? { result } : { result, text }
     }
     const principalKey = principalKeyOf(call.principal)
-    const asks = call.era === 'modern' && result.resultType === 'input_required'
+    const asks = call.era === 'modern' && result.resultType === 'input_required' && !answer.parked
     const passed = asks ? context.states.wrap(call, server.id, result, principalKey) : result
     return { result: shapeResult(method, passed, call.era, context.info) }
   } catch (error) {
@@ -90,7 +95,7 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
 async function send(context: Context, target: RelayTarget): Promise<UpstreamAnswer> {
   const { call, flight, deps } = context
   const { server, name } = target
-  const params = context.states.unwrap(call, server.id, target.params, principalKeyOf(call.principal))
+  const { params, parked } = context.states.unwrap(call, server.id, target.params, context.party.principalKey)
   const meta = call.message.params?._meta
   const progressToken = isObject(meta) ? meta.progressToken : undefined
   const { traceparent, tracestate } = call.headers
@@ -103,15 +108,71 @@ async function send(context: Context, target: RelayTarget): Promise<UpstreamAnsw
     wantsProgress: progressToken !== undefined,
     onNotification: (message) => onNotification(context, server, progressToken, message),
   }
+  const waiter: Waiter = {
+    stop: flight.stop,
+    notify: (message) => onNotification(context, server, progressToken, message),
+  }
+  if (parked) return toAnswer(context, server, await resume(context, server, parked, params, waiter))
   if (name !== undefined) request.name = name
   if (context.logLevel !== undefined) request.logLevel = context.logLevel
   if (typeof traceparent === 'string') {
     request.trace = { traceparent, ...(typeof tracestate === 'string' ? { tracestate } : {}) }
   }
   if (context.party.live) request.onRequest = (question) => askClient(flight, question)
+  else if (mayPark(context)) {
+    const mayAsk = (question: Question): Answered | undefined =>
+      canAnswer(call, question) ? undefined : notDeclared(question.method)
+    const turn = await deps.parked.start(
+      context.party,
+      server.id,
+      waiter,
+      mayAsk,
+      ({ stop, onRequest, onNotification }) =>
+        deps.upstreams.request({
+          ...request,
+          stop,
+          onRequest,
+          onNotification(message) {
+            noteChange(deps.catalogue, server, message.method)
+            return onNotification(message)
+          },
+        }),
+    )
+    return toAnswer(context, server, turn)
+  }
   const answer = await deps.upstreams.request(request)
   if (call.era === 'modern' || answer.response.result?.resultType !== 'input_required') return answer
   return answerLive(flight, params, answer, (again) => deps.upstreams.request({ ...request, params: again }))
+}
+
+/** Whether the client can be asked in an answer. */
+const mayPark = ({ call, party }: Context): boolean =>
+  call.era === 'modern' && askingMethods.has(call.message.method) && party.variant !== ''
+
+/** The answers of a client go on to the call that waits for them, wherever it is. */
+async function resume(
+  { deps, party }: Context,
+  server: ServerWorkload,
+  { id, round }: ParkedRef,
+  { inputResponses }: JsonObject,
+  waiter: Waiter,
+): Promise<Turn> {
+  const request: ResumeRequest = {
+    id,
+    round,
+    principalKey: party.principalKey,
+    serverId: server.id,
+    inputResponses: isObject(inputResponses) ? inputResponses : {},
+  }
+  return deps.parked.resume(request, waiter)
+}
+
+function toAnswer({ call, states, party }: Context, server: ServerWorkload, turn: Turn): UpstreamAnswer {
+  if ('answer' in turn) return turn.answer
+  const { id, round, inputRequests } = turn
+  const requestState = states.seal(call, server.id, party.principalKey, { parked: { holder: '', id, round } })
+  const result = { resultType: 'input_required', inputRequests, requestState }
+  return { era: 'modern', response: { jsonrpc: '2.0', id: null, result }, parked: true }
 }
 
 /** What a server may say before its answer, as far as the client has a place for it. */

@@ -9,6 +9,7 @@ import type {
   EventDetails,
   JsonObject,
   McpCore,
+  ParkedLimits,
   Session,
   SseWriter,
 } from '../../../services/proxy/mcp/protocol/types.ts'
@@ -84,7 +85,11 @@ export function proxyConfig(timeouts: Record<string, number> = {}): ConfigOf['pr
 }
 
 export async function startRig(
-  options: { timeouts?: Record<string, number>; now?: () => number } = {},
+  options: {
+    timeouts?: Record<string, number>
+    now?: () => number
+    parkedLimits?: Partial<ParkedLimits>
+  } = {},
 ): Promise<Rig> {
   const sessions = new Map<string, Session>()
   const events: Rig['events'] = []
@@ -114,6 +119,7 @@ export async function startRig(
       },
     },
     log: createLogger('test', 'off'),
+    ...(options.parkedLimits ? { parkedLimits: options.parkedLimits } : {}),
     clock: { ...systemClock, ...(options.now ? { now: options.now } : {}) },
   })
 

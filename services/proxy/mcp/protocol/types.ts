@@ -7,6 +7,16 @@ import type { Decision, PolicyIndex, Principal } from '../../../../shared/policy
 import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 
+/** Bounds of calls at legacy servers that wait for what a modern client has to answer. */
+export interface ParkedLimits {
+  /** A client has this long to come back with its answers, ms. */
+  readonly parkMs: number
+  /** A call with all its rounds, ms. */
+  readonly lifeMs: number
+  readonly perPerson: number
+  readonly total: number
+}
+
 export type JsonObject = { [key: string]: unknown }
 export type RequestId = string | number
 
@@ -130,6 +140,8 @@ export interface CoreDeps {
   readonly clock: Clock
   /** Absent: boxes are sealed with a key of this process and open nowhere else. */
   readonly seals?: Seals
+  /** How many calls may wait for answers of modern clients, and how long; usual limits unless told. */
+  readonly parkedLimits?: Partial<ParkedLimits>
 }
 
 /** Why a person's call, at a server where it is at one, may not go on; undefined where it may. */

@@ -83,7 +83,7 @@ export function createOpening(deps: {
       method: 'initialize',
       params: {
         protocolVersion: party.protocolVersion,
-        capabilities: party.live ? party.capabilities : {},
+        capabilities: party.capabilities,
         clientInfo: { name: info.name, version: info.version },
       },
     }

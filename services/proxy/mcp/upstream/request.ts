@@ -17,7 +17,7 @@ import type { Headers } from './http.ts'
 /** For whom a server is asked: what stays the same over the requests of one client. */
 export interface Party {
   readonly principal: Principal
-  /** Who the upstream session belongs to: a session id, or the person for clients without one. */
+  /** Who the upstream session belongs to: a session id, or the person and what the client can do, without one. */
   readonly binding: string
   /** Issuer and subject in one string. */
   readonly principalKey: string
@@ -25,7 +25,7 @@ export interface Party {
   readonly variant: string
   /** What the client declared and the gateway can carry. */
   readonly capabilities: JsonObject
-  /** Whether a legacy server may ask questions in mid-call: the client is legacy and has a session. */
+  /** Whether the client has a session, so that it can be asked on the stream of its call. */
   readonly live: boolean
   /** Version to ask a legacy server for. */
   readonly protocolVersion: string
@@ -52,6 +52,8 @@ export interface UpstreamRequest {
 export interface UpstreamAnswer {
   era: Era
   response: JsonRpcResponse
+  /** The `requestState` in it is ours already. */
+  parked?: boolean
   /** The whole message as the server wrote it, with our id in it; only of a 2xx answer. */
   text?: string
 }
