@@ -123,6 +123,11 @@ export const faults = {
     rpc: 5031,
     retry: true,
   }),
+  'credential.refused': no(
+    200,
+    'The credential for this server was refused where it is made; tell an administrator.',
+    { rpc: 5032 },
+  ),
   'upstream.unreachable': no(200, 'The MCP server could not be reached.', { rpc: 5020, retry: true }),
   'upstream.timeout': no(200, 'The MCP server did not answer in time.', { rpc: 5040, retry: true }),
   'upstream.garbage': no(200, 'The MCP server answered with something that is not MCP.', { rpc: 5021 }),

@@ -2,12 +2,15 @@ import type { FastifyInstance } from 'fastify'
 import type { Clock } from '../../shared/clock.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { CredentialAnswer, CredentialRequest } from '../../shared/wire/credential.ts'
+import type { SigningKeys } from './authorization/keys.ts'
 import { registerConnections } from './credentials/connect-routes.ts'
 import { createConnectStates } from './credentials/connect-states.ts'
 import { createConnections } from './credentials/connections.ts'
 import { createCredentialIssuer, type People } from './credentials/issue.ts'
+import { createIssuedCredentials } from './credentials/issued.ts'
 import { createNetworks } from './credentials/networks.ts'
 import { createOAuthClients } from './credentials/oauth-clients.ts'
+import { createOwnTokens } from './credentials/own-tokens.ts'
 import { createProvider } from './credentials/providers/index.ts'
 import { createTickets } from './credentials/tickets.ts'
 import { createUserTokens } from './credentials/user-tokens.ts'
@@ -29,6 +32,8 @@ export interface CredentialPlaneDeps {
   readonly people: People
   readonly sessions: BrowserSessions
   readonly browser: BrowserBinding
+  /** The keys that tokens of our own are signed with. */
+  readonly keys: Pick<SigningKeys, 'privateJwks'>
   /** 0 ≤ random() < 1; spreads refreshes. */
   readonly random?: () => number
 }
@@ -45,7 +50,19 @@ export interface CredentialPlane {
 
 /** What agents get in with at servers, and the pages where people give it. Follows the configuration by itself. */
 export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlane {
-  const { db, sealer, clock, log, snapshots, changes, people, sessions, browser, random = Math.random } = deps
+  const {
+    db,
+    sealer,
+    clock,
+    log,
+    snapshots,
+    changes,
+    people,
+    sessions,
+    browser,
+    keys,
+    random = Math.random,
+  } = deps
   /** Browsers know us by the authorization server's origin: in single-name mode also the gateway's. */
   const origin = (): string => new URL(snapshots.current().config.authorizationServer.issuer).origin
   const clientName = (): string => `MCP Identity Gateway (${snapshots.current().config.tenant.name})`
@@ -56,12 +73,15 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
   const clients = createOAuthClients(db, sealer, clock, clientName)
   const networks = createNetworks()
   const tokens = createUserTokens({ vault, clients, networks, changes, clock, random, log })
+  const issued = createIssuedCredentials(clock, random)
+  const issuer = (): string => snapshots.current().config.authorizationServer.issuer
+  const own = createOwnTokens({ issuer, keys: () => keys.privateJwks().keys, clock })
   const connections = createConnections({ vault, states, clients, networks, changes, origin, clock, log })
   return {
     issue: createCredentialIssuer({
       snapshots,
       people,
-      provider: (config) => createProvider(config, { tokens, tickets, origin }),
+      provider: (config) => createProvider(config, { tokens, tickets, issued, own, networks, clock, origin }),
       log,
     }),
     register: (app) =>

@@ -60,9 +60,9 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       issueCredential: (request) => credentials.issue(request),
     })
     const identity = await createIdentityPlane({ ...common, policy: fleet.policy }, first)
-    const { sessions, browser, accounts: people } = identity
+    const { sessions, browser, keys, accounts: people } = identity
     const { snapshots, changes } = fleet
-    credentials = createCredentialPlane({ ...common, snapshots, changes, people, sessions, browser })
+    credentials = createCredentialPlane({ ...common, snapshots, changes, people, sessions, browser, keys })
 
     /** Each step that can fail comes before the one function that does not: all of it is in force, or none. */
     const apply = async (config: Config): Promise<void> => {

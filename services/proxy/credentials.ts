@@ -121,10 +121,9 @@ export class Credentials {
   }
 
   #hold(key: string, answer: CredentialAnswer): void {
-    if (answer.kind !== 'headers' && answer.kind !== 'none') return
+    if (answer.kind === 'authorization_required' || answer.kind === 'denied') return
     const now = this.#deps.clock.now()
-    const ends =
-      answer.kind === 'headers' && answer.expiresAt !== null ? Date.parse(answer.expiresAt) : Infinity
+    const ends = 'expiresAt' in answer && answer.expiresAt !== null ? Date.parse(answer.expiresAt) : Infinity
     const endsAt = Math.min(now + holdMs, ends - skewMs)
     if (endsAt > now) this.#held.set(key, { answer, endsAt, refreshAt: now + (endsAt - now) * 0.75 })
   }

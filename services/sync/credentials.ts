@@ -129,13 +129,13 @@ export class Credentials {
   }
 
   #keep(id: string, { issuer, subject, serverId }: CredentialRequest, answer: CredentialAnswer): void {
-    if (answer.kind !== 'headers' && answer.kind !== 'none') {
+    if (answer.kind === 'authorization_required' || answer.kind === 'denied') {
       this.#entries.delete(id)
       return
     }
     const now = this.#deps.clock.now()
     const end =
-      answer.kind === 'headers' && answer.expiresAt !== null
+      'expiresAt' in answer && answer.expiresAt !== null
         ? Date.parse(answer.expiresAt) - this.#deps.skewMs() - marginMs
         : Number.POSITIVE_INFINITY
     this.#entries.set(id, {

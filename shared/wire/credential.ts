@@ -12,12 +12,27 @@ export const credentialRequestSchema = z.object({
   rejected: z.string().optional(),
 })
 
-/** Headers to put on the upstream request. `version` changes with the value, so caches can tell. */
+const pair = z.object({ name: z.string(), value: z.string() })
+
+/** Headers to put on the upstream request, and parameters to add to its URL. */
 const headersAnswer = z.object({
   kind: z.literal('headers'),
-  headers: z.array(z.object({ name: z.string(), value: z.string() })),
+  headers: z.array(pair),
+  query: z.array(pair).optional(),
   /** ISO 8601; null where the credential itself knows no end. */
   expiresAt: z.iso.datetime().nullable(),
+  credentialProviderId: z.string(),
+})
+
+/** Temporary keys that each upstream request is signed with (AWS Signature Version 4). */
+const signatureAnswer = z.object({
+  kind: z.literal('aws-sigv4'),
+  accessKeyId: z.string(),
+  secretAccessKey: z.string(),
+  sessionToken: z.string(),
+  region: z.string(),
+  service: z.string(),
+  expiresAt: z.iso.datetime(),
   credentialProviderId: z.string(),
 })
 
@@ -32,10 +47,16 @@ const authorizationAnswer = z.object({
   elicitationId: z.string(),
 })
 
-const deniedAnswer = z.object({ kind: z.literal('denied'), reason: z.string() })
+const deniedAnswer = z.object({
+  kind: z.literal('denied'),
+  reason: z.string(),
+  /** Who says no; policy unless told. */
+  by: z.enum(['policy', 'provider']).optional(),
+})
 
 export const credentialAnswerSchema = z.discriminatedUnion('kind', [
   headersAnswer,
+  signatureAnswer,
   noneAnswer,
   authorizationAnswer,
   deniedAnswer,
@@ -43,6 +64,18 @@ export const credentialAnswerSchema = z.discriminatedUnion('kind', [
 
 export type CredentialRequest = z.infer<typeof credentialRequestSchema>
 export type CredentialAnswer = z.infer<typeof credentialAnswerSchema>
+
+/**
+ * The text whose SHA-256 (base64url) names a credential as `rejected`: the Authorization header's value, else all header
+ * and parameter values in order, one a line; the access key id of a signature.
+ */
+export function credentialText(answer: CredentialAnswer): string {
+  if (answer.kind === 'aws-sigv4') return answer.accessKeyId
+  if (answer.kind !== 'headers') return ''
+  const authorization = answer.headers.find(({ name }) => name.toLowerCase() === 'authorization')
+  const values = [...answer.headers, ...(answer.query ?? [])].map(({ value }) => value)
+  return authorization?.value ?? values.join('\n')
+}
 
 /** GET /v1/keys on sync.sock, GET /gateway/v1/keys at the control plane: the tenant's session-sealing keys. */
 export const sealingKeysSchema = z.object({

@@ -26,6 +26,7 @@ export function checkReferences(file: unknown): ProblemAt[] {
   servers(problems, lists.serverWorkloads)
   for (const [index, policy] of lists.accessPolicies) policyReferences(problems, refer, index, policy)
   unresolvableUserTokens(problems, lists)
+  ownAudiences(problems, root, lists.credentialProviders)
   return problems
 }
 
@@ -174,6 +175,21 @@ function unresolvableUserTokens(problems: ProblemAt[], lists: Record<Section, Li
     problems.push({
       path: ['accessPolicies', index, 'credentialProvider'],
       message: `gets tokens for ${new URL(start).origin} and would send them to ${new URL(server.url).origin}, use one credential provider per server`,
+    })
+  }
+}
+
+/** A token of ours for the gateway itself would let a server that gets it in as the person. */
+function ownAudiences(problems: ProblemAt[], root: Raw, providers: List): void {
+  const gateway = isMap(root.gateway) ? root.gateway : {}
+  const own = [gateway.url, ...(Array.isArray(gateway.audiences) ? gateway.audiences : [])]
+    .filter((value) => typeof value === 'string')
+    .map((value) => value.replace(/\/+$/, ''))
+  for (const [index, { audience }] of providers) {
+    if (typeof audience !== 'string' || !own.includes(audience.replace(/\/+$/, ''))) continue
+    problems.push({
+      path: ['credentialProviders', index, 'audience'],
+      message: 'is the gateway itself, write what names the server or service that takes the token',
     })
   }
 }

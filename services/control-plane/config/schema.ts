@@ -1,71 +1,12 @@
-import { BlockList } from 'node:net'
 import { z } from 'zod'
+import { createCredentialProviderSchema } from './credential-providers.ts'
+import { duration, email, id, identifierUrl, networks, text, webUrl } from './fields.ts'
 import { Secret, type SecretReader } from './secret.ts'
 
 /**
  * The YAML file that configures a control plane. Unknown keys are refused. What one object says is checked here;
  * what several objects say together (references, duplicates) in references.ts.
  */
-const units: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
-
-/** `90s`, `15m`, `12h`, `30d` → seconds. */
-const duration = (fallback: string, max: string) =>
-  z
-    .string()
-    .regex(/^[1-9]\d{0,6}[smhd]$/, 'is no duration, write a number and a unit, as in 90s, 15m, 12h or 30d')
-    .transform(seconds)
-    .refine((value) => value <= seconds(max), `is longer than ${max}, choose a shorter one`)
-    .prefault(fallback)
-
-function seconds(text: string): number {
-  return Number.parseInt(text, 10) * (units[text.at(-1) ?? 's'] ?? 1)
-}
-
-const id = z
-  .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, 'is no id, use up to 63 letters, digits, "-", "_" and "."')
-const text = z.string().min(1, 'is empty, write a text').max(200, 'is longer than 200 characters, shorten it')
-const email = z
-  .string()
-  .max(254)
-  .regex(/^[^\s@]+@[^\s@]+$/, 'is no e-mail address, write one like ann@example.com')
-
-const cidr = z
-  .string()
-  .refine(isCidr, 'is no CIDR block, write one like 10.1.0.0/16, 127.0.0.1/32 or ::1/128')
-const networks = z.array(cidr).default([])
-
-/** http(s), no user information, no fragment: the rest of what makes a URL fit depends on its use. */
-const webUrl = z
-  .string()
-  .refine(isWebUrl, 'is no URL this can use, write https://host/path without user name and without #fragment')
-
-/** No trailing slash, no query: compared byte for byte with `iss` and `aud` (RFC 8414 §2, RFC 9728 §1.2). */
-const identifierUrl = webUrl.refine(
-  (value) => !isWebUrl(value) || (!new URL(value).search && !value.endsWith('/')),
-  'is compared byte for byte, write it without a query and without a trailing slash',
-)
-
-const headerName = z
-  .string()
-  .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$/, 'is no HTTP header name, write one like X-Api-Key')
-  .refine(
-    (name) => !hopHeaders.has(name.toLowerCase()),
-    'is a header the gateway writes itself, choose another',
-  )
-const hopHeaders = new Set([
-  'connection',
-  'content-length',
-  'content-type',
-  'host',
-  'mcp-method',
-  'mcp-name',
-  'mcp-protocol-version',
-  'mcp-session-id',
-  'transfer-encoding',
-  'upgrade',
-])
-
 const matchRule = z
   .strictObject({
     attribute: z.enum(['OidcIssuer', 'OidcSubject', 'OidcAudience', 'OidcCustom']),
@@ -139,38 +80,7 @@ export function createConfigSchema(readSecret: SecretReader) {
     }),
   ])
 
-  const credentialProvider = z.discriminatedUnion('type', [
-    z.strictObject({ id, name: text.optional(), type: z.literal('none') }),
-    z.strictObject({
-      id,
-      name: text.optional(),
-      type: z.literal('apikey'),
-      header: z.strictObject({
-        name: headerName,
-        value: secret,
-        scheme: z
-          .string()
-          .regex(/^\S{1,40}$/)
-          .optional(),
-      }),
-    }),
-    z.strictObject({
-      id,
-      name: text.optional(),
-      type: z.literal('mcp-user-based-access-token'),
-      /** Where discovery starts; the server workload's url unless told. */
-      mcpServerUrl: webUrl.optional(),
-      /** Absent: registers itself at the server's authorization server (RFC 7591). */
-      clientId: text.optional(),
-      clientSecret: secret.optional(),
-      /** Absent: what the server asks for, else what it supports, else none. */
-      scopes: z.array(text).optional(),
-      /** RFC 8707 value; what the server's metadata says unless told. */
-      resource: webUrl.optional(),
-      /** Private networks that this provider's authorization server may be in. */
-      allowedNetworks: networks,
-    }),
-  ])
+  const credentialProvider = createCredentialProviderSchema(secret)
 
   return z.strictObject({
     tenant: z.strictObject({ id, name: text.optional() }),
@@ -301,8 +211,12 @@ export type DirectoryConfig = Extract<IdentityProviderConfig, { type: 'directory
 export type OidcConfig = Extract<IdentityProviderConfig, { type: 'oidc' }>
 export type ServerWorkloadConfig = Config['serverWorkloads'][number]
 export type CredentialProviderConfig = Named<Parsed['credentialProviders'][number]>
-export type ApiKeyConfig = Extract<CredentialProviderConfig, { type: 'apikey' }>
-export type UserTokenConfig = Extract<CredentialProviderConfig, { type: 'mcp-user-based-access-token' }>
+/** A credential provider of one type. */
+export type ProviderConfig<T extends CredentialProviderConfig['type']> = Extract<
+  CredentialProviderConfig,
+  { type: T }
+>
+export type UserTokenConfig = ProviderConfig<'mcp-user-based-access-token'>
 export type AccessPolicyConfig = Config['accessPolicies'][number]
 
 /** Fills in what depends on other fields: names from ids, prefixes from ids, the issuer from the gateway's origin. */
@@ -338,23 +252,6 @@ export type { Parsed as ParsedConfig }
 function canonicalGatewayUrl(value: string): string {
   const url = new URL(value)
   return url.pathname === '/' && !url.search ? `${url.origin}/mcp` : value
-}
-
-function isWebUrl(value: string): boolean {
-  if (!URL.canParse(value)) return false
-  const url = new URL(value)
-  return ['http:', 'https:'].includes(url.protocol) && !url.username && !url.password && !value.includes('#')
-}
-
-function isCidr(value: string): boolean {
-  const [address = '', bits = '', rest] = value.split('/')
-  if (rest !== undefined || !/^\d{1,3}$/.test(bits)) return false
-  try {
-    new BlockList().addSubnet(address, Number(bits), address.includes(':') ? 'ipv6' : 'ipv4')
-    return true
-  } catch {
-    return false
-  }
 }
 
 /**

@@ -3,6 +3,7 @@ import type { CredentialAnswer, CredentialRequest } from '../../../shared/wire/c
 import type { CredentialProviderConfig } from '../config/schema.ts'
 import type { SnapshotSource } from '../fleet/snapshots.ts'
 import type { Identity } from '../identity/types.ts'
+import { Refused } from './issued.ts'
 import type { CredentialProvider } from './providers/provider.ts'
 import { reach } from './reach.ts'
 
@@ -35,6 +36,16 @@ export function createCredentialIssuer({ snapshots, people, provider, log }: Iss
     if (!person) return deny('user_unknown')
     const reached = reach(applied, person, serverId, clientId)
     if (!reached.allow) return deny(reached.reason)
-    return provider(reached.provider).issue({ issuer, subject, server: reached.server, rejected })
+    const { server, claims } = reached
+    try {
+      return await provider(reached.provider).issue({ issuer, subject, claims, server, rejected })
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error
+      log.warn(
+        { subject, serverId, providerId: reached.provider.id, reason: error.reason },
+        'credential refused',
+      )
+      return { kind: 'denied', by: 'provider', reason: error.reason }
+    }
   }
 }

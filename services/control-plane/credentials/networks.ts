@@ -1,9 +1,15 @@
-import type { ServerWorkloadConfig, UserTokenConfig } from '../config/schema.ts'
 import type { DiscoveryNetworks } from './discovery.ts'
 import { createOutbound, type Outbound } from './outbound.ts'
 
+interface Reachable {
+  /** CIDR blocks. */
+  readonly allowedNetworks: readonly string[]
+}
+
 export interface Networks {
-  of(provider: UserTokenConfig, server: ServerWorkloadConfig): DiscoveryNetworks
+  of(provider: Reachable, server: Reachable): DiscoveryNetworks
+  /** For addresses that the configuration of a provider itself names. */
+  only(allowed: readonly string[]): Outbound
   close(): Promise<void>
 }
 
@@ -22,6 +28,7 @@ export function createNetworks(): Networks {
     return found
   }
   return {
+    only: outbound,
     of: (provider, server) => ({
       server: outbound([...server.allowedNetworks, ...provider.allowedNetworks]),
       elsewhere: outbound(provider.allowedNetworks),

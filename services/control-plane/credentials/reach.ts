@@ -1,3 +1,4 @@
+import type { Claims } from '../../../shared/dynamic-claims.ts'
 import { type Decision, decideServer, type Principal } from '../../../shared/policy.ts'
 import { tokenClaims } from '../authorization/gate.ts'
 import type { CredentialProviderConfig, ServerWorkloadConfig } from '../config/schema.ts'
@@ -9,6 +10,9 @@ export type Reach =
       readonly allow: true
       readonly server: ServerWorkloadConfig
       readonly provider: CredentialProviderConfig
+      readonly decision: Decision
+      /** What was decided on. */
+      readonly claims: Claims
     }
   | { readonly allow: false; readonly reason: string; readonly decision: Decision | null }
 
@@ -40,5 +44,5 @@ export function reach(applied: Applied, person: Identity, serverId: string, clie
   const server = config.serverWorkloads.find(({ id }) => id === serverId)
   const provider = config.credentialProviders.find(({ id }) => id === policy?.credentialProvider)
   if (!server || !provider) return { allow: false, reason: 'credential_provider_unknown', decision }
-  return { allow: true, server, provider }
+  return { allow: true, server, provider, decision, claims: principal.claims }
 }

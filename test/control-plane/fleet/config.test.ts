@@ -56,7 +56,7 @@ credentialProviders:
   )
   const config = await loadConfig(path, { env: { KEY: 'from-env' } })
   const keys = config.credentialProviders.map((provider) =>
-    provider.type === 'apikey' ? provider.header.value.reveal() : undefined,
+    provider.type === 'apikey' ? provider.header?.value.reveal() : undefined,
   )
   t.same(keys, ['from-file', 'from-env', 'from-value'])
   t.equal(config.gateway.url, 'https://gw.example/mcp', 'an origin alone gets the path')

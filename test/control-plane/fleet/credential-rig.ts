@@ -139,6 +139,7 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
     people,
     sessions,
     browser,
+    keys: identity.keys,
     random: () => 0.5,
   })
   const app = Fastify({ trustProxy: true })

@@ -1,19 +1,10 @@
 import type { UserTokenConfig } from '../../config/schema.ts'
-import type { Tickets } from '../tickets.ts'
-import type { UserTokens } from '../user-tokens.ts'
-import type { CredentialProvider } from './provider.ts'
-
-export interface UserTokenProviderDeps {
-  readonly tokens: UserTokens
-  readonly tickets: Tickets
-  /** Origin that the person's browser knows us by. */
-  readonly origin: () => string
-}
+import type { CredentialProvider, ProviderDeps } from './provider.ts'
 
 /** Each person's own account at the server; who has none, or one that ended, is given a link to connect it. */
 export function createUserTokenProvider(
   config: UserTokenConfig,
-  { tokens, tickets, origin }: UserTokenProviderDeps,
+  { tokens, tickets, origin }: Pick<ProviderDeps, 'tokens' | 'tickets' | 'origin'>,
 ): CredentialProvider {
   return {
     issue: async ({ issuer, subject, server, rejected }) => {

@@ -1,19 +1,21 @@
 import { hash } from 'node:crypto'
 import { Fault } from '../../../../shared/faults.ts'
 import type { Principal } from '../../../../shared/policy.ts'
-import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
+import { type CredentialAnswer, credentialText } from '../../../../shared/wire/credential.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Credentials } from '../protocol/types.ts'
 import { AuthorizationRequired } from './authorization.ts'
-import type { Headers } from './http.ts'
+import { type Headers, presentation } from './http.ts'
+import { signer } from './sigv4.ts'
 
 const none: Headers = Object.freeze({})
 /** What belongs to HTTP or to the protocol is the gateway's to write, whatever a credential provider says. */
 const reserved = /^(?:host|content-.*|transfer-encoding|connection|accept|mcp-.*)$/
+const digests = new WeakMap<Headers, string>()
 
 /**
  * The headers that carry a person's credential to a server: the same object as long as the credential is the same.
- * Rejects with AuthorizationRequired, `policy.denied`, `credential.unavailable`.
+ * Rejects with AuthorizationRequired, `policy.denied`, `credential.refused`, `credential.unavailable`.
  */
 export function createCredentialHeaders(credentials: Credentials) {
   const built = new WeakMap<CredentialAnswer, Headers>()
@@ -21,12 +23,16 @@ export function createCredentialHeaders(credentials: Credentials) {
   const toHeaders = (answer: CredentialAnswer): Headers => {
     if (answer.kind === 'none') return none
     if (answer.kind === 'authorization_required') throw new AuthorizationRequired(answer)
-    if (answer.kind === 'denied') throw new Fault('policy.denied', { detail: answer.reason })
+    if (answer.kind === 'denied') {
+      throw new Fault(answer.by === 'provider' ? 'credential.refused' : 'policy.denied', {
+        detail: answer.reason,
+      })
+    }
     let headers = built.get(answer)
     if (!headers) {
-      const pairs = answer.headers.map(({ name, value }) => [name.toLowerCase(), value] as const)
-      headers = Object.freeze(Object.fromEntries(pairs.filter(([name]) => !reserved.test(name))))
+      headers = Object.freeze(present(answer))
       built.set(answer, headers)
+      digests.set(headers, hash('sha256', credentialText(answer), 'base64url'))
     }
     return headers
   }
@@ -35,7 +41,18 @@ export function createCredentialHeaders(credentials: Credentials) {
     server.credential === 'none' ? none : credentials.get(principal, server, rejected).then(toHeaders)
 }
 
-/** The value that stands for a credential when it is refused: of the Authorization header, else of all values. */
+function present(answer: Extract<CredentialAnswer, { kind: 'headers' | 'aws-sigv4' }>): Headers {
+  if (answer.kind === 'aws-sigv4') return { [presentation]: { sign: signer(answer) } }
+  const pairs = answer.headers.map(({ name, value }) => [name.toLowerCase(), value] as const)
+  const headers = Object.fromEntries(pairs.filter(([name]) => !reserved.test(name)))
+  if (!answer.query?.length) return headers
+  const query = new URLSearchParams(
+    answer.query.map(({ name, value }): [string, string] => [name, value]),
+  ).toString()
+  return { ...headers, [presentation]: { query } }
+}
+
+/** The value that stands for a credential when it is refused. */
 export function digest(headers: Headers): string {
-  return hash('sha256', headers.authorization ?? Object.values(headers).join('\n'), 'base64url')
+  return digests.get(headers) ?? hash('sha256', '', 'base64url')
 }

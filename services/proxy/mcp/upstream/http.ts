@@ -1,9 +1,27 @@
 import { isIP } from 'node:net'
 import { Agent, type Dispatcher } from 'undici'
+import { Fault } from '../../../../shared/faults.ts'
 import { createNetworkGuard, type NetworkGuard } from '../../../../shared/networks.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 
-export type Headers = Readonly<Record<string, string>>
+/** What a credential does to a request beyond its headers. Travels with the headers that it belongs to. */
+export const presentation: unique symbol = Symbol('presentation')
+
+export interface SignableRequest {
+  readonly method: string
+  readonly url: string
+  readonly headers: Headers
+  readonly body: string | null
+}
+
+export interface Presentation {
+  /** Added to the URL's query. */
+  readonly query?: string
+  /** Every header of the request, those of a signature among them. */
+  sign?(request: SignableRequest): Promise<Headers>
+}
+
+export type Headers = Readonly<Record<string, string>> & { readonly [presentation]?: Presentation }
 
 /** Pooled keep-alive connections to MCP servers, each through the address guard of its server. */
 export interface UpstreamHttp {
@@ -80,11 +98,22 @@ export function createUpstreamHttp(): UpstreamHttp {
   }
 
   return {
-    dispatch(server, method, headers, body, handler, path) {
+    dispatch(server, method, headers, body, handler, where) {
       const target = targetOf(server)
       const { agents, origin } = target
       const agent = method === 'GET' ? agents.streams : agents.agent
-      agent.dispatch({ origin, path: path ?? target.path, method, headers, body }, handler)
+      const { query, sign } = headers[presentation] ?? {}
+      const plain = where ?? target.path
+      const path = query === undefined ? plain : `${plain}${plain.includes('?') ? '&' : '?'}${query}`
+      if (!sign) {
+        agent.dispatch({ origin, path, method, headers, body }, handler)
+        return
+      }
+      sign({ method, url: origin + path, headers, body }).then(
+        (signed) => agent.dispatch({ origin, path, method, headers: signed, body }, handler),
+        // A handler of undici's is told of failures by its controller, which there is none of before the start.
+        (error: unknown) => failBefore(handler, error),
+      )
     },
     async close() {
       await Promise.all(
@@ -92,4 +121,9 @@ export function createUpstreamHttp(): UpstreamHttp {
       )
     },
   }
+}
+
+function failBefore(handler: Dispatcher.DispatchHandler, error: unknown): void {
+  const fault = new Fault('internal', { detail: 'the request could not be signed', cause: error })
+  handler.onResponseError?.(undefined as unknown as Dispatcher.DispatchController, fault)
 }

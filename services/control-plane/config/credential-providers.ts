@@ -1,0 +1,280 @@
+import { z } from 'zod'
+import { isDynamic } from '../../../shared/dynamic-claims.ts'
+import { duration, headerName, id, networks, text, webUrl } from './fields.ts'
+import type { Secret } from './secret.ts'
+
+const scheme = z.string().regex(/^\S{1,40}$/, 'is no scheme, write one word like Bearer')
+const queryName = z
+  .string()
+  .regex(/^[A-Za-z0-9_.~-]{1,64}$/, 'is no query parameter name, write one like api_key')
+
+/** Where a token goes that is made or fetched by us; `Authorization: Bearer <token>` unless told. */
+const header = z.strictObject({ name: headerName, scheme: scheme.optional() })
+
+const subject = {
+  /** `sub` of the token; with subjectType dynamic it may hold `${oidc.identityToken.decode.payload.<claim>}`. */
+  subject: z.string().min(1).max(500),
+  subjectType: z.enum(['literal', 'dynamic']).default('literal'),
+}
+const subjectFits = (value: { subject: string; subjectType: 'literal' | 'dynamic' }): boolean =>
+  value.subjectType === 'dynamic' ? isDynamic(value.subject) !== 'broken' : true
+// An example for people, not a template.
+const expressionForm = '$' + '{oidc.identityToken.decode.payload.<claim>}'
+const subjectProblem = {
+  path: ['subject'],
+  message: `holds an expression that is not known, write ${expressionForm} with the name of a claim`,
+}
+
+const reservedClaims = new Set(['iss', 'sub', 'aud', 'exp', 'iat', 'nbf', 'jti'])
+const customClaims = z
+  .array(
+    z
+      .strictObject({
+        key: z
+          .string()
+          .min(1)
+          .max(100)
+          .refine(
+            (key) => !reservedClaims.has(key),
+            'is a claim that the gateway writes itself, choose another',
+          ),
+        value: z.string().max(1_000),
+        valueType: z.enum(['literal', 'dynamic']).default('literal'),
+      })
+      .refine(({ value, valueType }) => valueType === 'literal' || isDynamic(value) !== 'broken', {
+        ...subjectProblem,
+        path: ['value'],
+      }),
+  )
+  .max(50)
+  .default([])
+
+const reservedParameters = new Set([
+  'client_id',
+  'client_secret',
+  'code',
+  'code_challenge',
+  'code_challenge_method',
+  'code_verifier',
+  'grant_type',
+  'redirect_uri',
+  'resource',
+  'response_type',
+  'scope',
+  'state',
+])
+const customParameters = z
+  .array(
+    z.strictObject({
+      key: z
+        .string()
+        .min(1)
+        .max(100)
+        .refine(
+          (key) => !reservedParameters.has(key),
+          'is a parameter that the gateway writes itself, choose another',
+        ),
+      value: z.string().max(1_000),
+      valueType: z.literal('literal').default('literal'),
+    }),
+  )
+  .max(20)
+  .default([])
+
+const scopes = z.array(text).max(100)
+const algorithmType = z.enum(['RS256', 'ES256']).default('RS256')
+
+/** Given together they replace discovery, which then is not done. */
+const endpoints = {
+  oauthAuthorizationUrl: webUrl.optional(),
+  oauthTokenUrl: webUrl.optional(),
+  oauthIntrospectionUrl: webUrl.optional(),
+  oauthRevocationUrl: webUrl.optional(),
+}
+const endpointsFit = (value: { oauthAuthorizationUrl?: unknown; oauthTokenUrl?: unknown }): boolean =>
+  (value.oauthAuthorizationUrl === undefined) === (value.oauthTokenUrl === undefined)
+const endpointsProblem = {
+  path: ['oauthTokenUrl'],
+  message: 'goes together with oauthAuthorizationUrl, write both or leave both to discovery',
+}
+
+/**
+ * How the gateway gets in at a server, by `type`. The names are those of the public API and its Terraform provider, in
+ * camel case. `secret` reads one from a file, the environment or the configuration itself.
+ */
+export function createCredentialProviderSchema(secret: z.ZodType<Secret>) {
+  const common = { id, name: text.optional() }
+  /** Private networks that the addresses of this provider may be in. */
+  const reach = { allowedNetworks: networks }
+
+  return z.discriminatedUnion('type', [
+    z.strictObject({ ...common, type: z.literal('none') }),
+    z
+      .strictObject({
+        ...common,
+        type: z.literal('apikey'),
+        header: z.strictObject({ name: headerName, value: secret, scheme: scheme.optional() }).optional(),
+        query: z.strictObject({ name: queryName, value: secret }).optional(),
+      })
+      .refine((value) => (value.header === undefined) !== (value.query === undefined), {
+        message: 'has no single place for its key, write exactly one of header and query',
+      }),
+    z.strictObject({
+      ...common,
+      type: z.literal('username-password'),
+      username: z
+        .string()
+        .min(1)
+        .max(200)
+        // RFC 7617 §2: the first colon ends the user name.
+        .regex(/^[^:\p{Cc}]+$/u, 'is no user name of HTTP Basic, leave out ":" and control characters'),
+      password: secret,
+    }),
+    z
+      .strictObject({
+        ...common,
+        type: z.literal('mcp-user-based-access-token'),
+        /** Where discovery starts; the server workload's url unless told. */
+        mcpServerUrl: webUrl.optional(),
+        /** Absent: our client metadata document, or registering there (RFC 7591). */
+        clientId: text.optional(),
+        clientSecret: secret.optional(),
+        /** Absent: what the server asks for, else what it supports, else none. */
+        scopes: scopes.optional(),
+        /** RFC 8707 value; what the server's metadata says unless told. */
+        resource: webUrl.optional(),
+        ...endpoints,
+        isPkceRequired: z.boolean().default(true),
+        customParameters,
+        ...reach,
+      })
+      .refine(endpointsFit, endpointsProblem)
+      .refine((value) => value.oauthTokenUrl === undefined || value.clientId !== undefined, {
+        path: ['clientId'],
+        message: 'is missing, add the client id that is registered at oauthTokenUrl',
+      }),
+    z.strictObject({
+      ...common,
+      type: z.literal('oauth-client-credential'),
+      tokenUrl: webUrl,
+      clientId: text,
+      clientSecret: secret,
+      scopes: scopes.default([]),
+      /** RFC 6749 §2.3.1: in the Authorization header, or in the form. */
+      credentialStyle: z.enum(['authHeader', 'bodyForm']).default('authHeader'),
+      resource: webUrl.optional(),
+      customParameters,
+      header: header.optional(),
+      ...reach,
+    }),
+    z
+      .strictObject({
+        ...common,
+        type: z.literal('oidc-id-token'),
+        ...subject,
+        audience: text,
+        algorithmType,
+        lifetime: duration('15m', '12h'),
+        customClaims,
+        header: header.optional(),
+      })
+      .refine(subjectFits, subjectProblem),
+    z.strictObject({
+      ...common,
+      type: z.literal('aembit-access-token'),
+      /** What the token may do at the administration API. */
+      roleId: z.enum(['auditor', 'administrator']),
+      lifetime: duration('15m', '1h'),
+    }),
+    z
+      .strictObject({
+        ...common,
+        type: z.literal('vaultClientToken'),
+        vaultHost: z
+          .string()
+          .regex(/^[A-Za-z0-9.-]{1,253}$/, 'is no host name, write one like vault.example.com'),
+        vaultPort: z.number().int().min(1).max(65_535).default(8200),
+        vaultTls: z.boolean().default(true),
+        /** Where the JWT auth method is mounted. */
+        vaultPath: z
+          .string()
+          .regex(/^[A-Za-z0-9_-]+(\/[A-Za-z0-9_-]+)*$/, 'is no mount path, write one like jwt or teams/jwt')
+          .default('jwt'),
+        vaultRole: text.optional(),
+        vaultNamespace: z
+          .string()
+          .min(1)
+          .max(200)
+          .regex(/^[\x21-\x7e]+$/)
+          .optional(),
+        vaultForwarding: z.enum(['conditional', 'unconditional']).optional(),
+        ...subject,
+        audience: text.optional(),
+        algorithmType,
+        /** Of the assertion that is exchanged; the client token lives as long as Vault says. */
+        lifetime: duration('5m', '1h'),
+        customClaims,
+        header: header.optional(),
+        ...reach,
+      })
+      .refine(subjectFits, subjectProblem),
+    z
+      .strictObject({
+        ...common,
+        type: z.literal('aws-sts-oidc'),
+        roleArn: z
+          .string()
+          .regex(
+            /^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,512}$/,
+            'is no role, write arn:aws:iam::<account>:role/<name>',
+          ),
+        ...subject,
+        audience: text.default('sts.amazonaws.com'),
+        lifetime: duration('1h', '12h'),
+        region: z.string().regex(/^[a-z]{2}(-[a-z]+)+-\d$/, 'is no region, write one like eu-central-1'),
+        /** Signing name of the service that the MCP server stands behind, as in execute-api or bedrock-agentcore. */
+        service: z.string().regex(/^[a-z0-9-]{1,64}$/, 'is no service, write one like execute-api'),
+        /** Regional address of STS unless told. */
+        stsUrl: webUrl.optional(),
+        algorithmType,
+        ...reach,
+      })
+      .refine(subjectFits, subjectProblem)
+      .refine(({ lifetime }) => lifetime >= 900, {
+        path: ['lifetime'],
+        message: 'is shorter than what AWS gives, write at least 15m',
+      }),
+    z
+      .strictObject({
+        ...common,
+        type: z.literal('gcp-identity-federation'),
+        /** `//iam.googleapis.com/projects/<n>/locations/global/workloadIdentityPools/<pool>/providers/<provider>` */
+        audience: text,
+        serviceAccount: z
+          .string()
+          .regex(/^[^\s/@]+@[^\s/@]+$/, 'is no service account, write its e-mail address')
+          .optional(),
+        ...subject,
+        scopes: scopes.min(1).default(['https://www.googleapis.com/auth/cloud-platform']),
+        lifetime: duration('1h', '12h'),
+        stsUrl: webUrl.default('https://sts.googleapis.com/v1/token'),
+        iamCredentialsUrl: webUrl.default('https://iamcredentials.googleapis.com'),
+        algorithmType,
+        ...reach,
+      })
+      .refine(subjectFits, subjectProblem),
+    z
+      .strictObject({
+        ...common,
+        type: z.literal('azure-entra-federation'),
+        azureTenant: z.string().regex(/^[A-Za-z0-9.-]{1,253}$/, 'is no tenant, write its id or domain'),
+        clientId: text,
+        audience: text.default('api://AzureADTokenExchange'),
+        ...subject,
+        scope: text,
+        authorityUrl: webUrl.default('https://login.microsoftonline.com'),
+        ...reach,
+      })
+      .refine(subjectFits, subjectProblem),
+  ])
+}

@@ -1,0 +1,32 @@
+import type { ProviderConfig } from '../../config/schema.ts'
+import type { OwnTokenSpec } from '../own-tokens.ts'
+import { headersAnswer, issuedToken } from './present.ts'
+import type { CredentialProvider, ProviderDeps } from './provider.ts'
+
+type Deps = Pick<ProviderDeps, 'issued' | 'own'>
+
+/** A JWT of our own, which the server verifies by the keys that our issuer publishes. */
+export function createIdTokenProvider(
+  config: ProviderConfig<'oidc-id-token'>,
+  { issued, own }: Deps,
+): CredentialProvider {
+  return {
+    issue: async ({ subject, claims, rejected }) => {
+      const make = async () => {
+        const { token, expiresAt } = await own.make(config, claims)
+        return issuedToken(token, expiresAt, config.header)
+      }
+      return headersAnswer(
+        config.id,
+        await issued.get({ config, whom: whomOf(config, subject), make, rejected }),
+      )
+    },
+  }
+}
+
+/** Whose an own token is: everyone's where nothing in it is about a person. */
+export function whomOf({ subjectType, customClaims = [] }: OwnTokenSpecLike, subject: string): string {
+  const personal = subjectType === 'dynamic' || customClaims.some(({ valueType }) => valueType === 'dynamic')
+  return personal ? subject : ''
+}
+type OwnTokenSpecLike = Pick<OwnTokenSpec, 'subjectType' | 'customClaims'>
