@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { PolicyIndex, Principal } from '../../shared/policy.ts'
+import type { Circumstances, Locate, PolicyIndex, Principal } from '../../shared/policy.ts'
 import type { Endpoint } from '../../shared/proxy-protocol.ts'
 import type { Verified } from './auth/verifier.ts'
 import type { Era, JsonRpcMessage, McpCall, Session } from './mcp/protocol/types.ts'
@@ -30,6 +30,8 @@ export class Exchange implements McpCall {
   /** What all events of this exchange say alike, as JSON; made with the first. */
   trail: string | undefined
 
+  readonly #locate: Locate | undefined
+  #circumstances: Circumstances | undefined
   #abort: AbortController | undefined
   #gone = false
 
@@ -40,6 +42,7 @@ export class Exchange implements McpCall {
     connectionId: string,
     startedAt: number,
     keepAlive: KeepAlive,
+    locate?: Locate,
   ) {
     this.req = req
     this.res = res
@@ -47,6 +50,7 @@ export class Exchange implements McpCall {
     this.connectionId = connectionId
     this.startedAt = startedAt
     this.reply = new HttpReply(res, keepAlive)
+    this.#locate = locate
   }
 
   get headers(): IncomingMessage['headers'] {
@@ -55,6 +59,16 @@ export class Exchange implements McpCall {
 
   get principal(): Principal {
     return this.verified.principal
+  }
+
+  /** The moment it came in counts for all of it, however long it takes. */
+  get circumstances(): Circumstances {
+    this.#circumstances ??= {
+      now: this.startedAt,
+      clientIp: this.client.address,
+      locate: this.#locate,
+    }
+    return this.#circumstances
   }
 
   /** Aborts when the client goes away before its answer is complete. Made on first use: most calls never ask. */

@@ -52,7 +52,8 @@ export function eventJson(x: Exchange, details: EventDetails, frame: EventFrame)
     `"network":{"clientWorkloadIP":"${x.client.address}","clientWorkloadPort":${x.client.port},` +
     `"transportProtocol":"TCP",${target.network},"proxyPort":${frame.publicPort}},` +
     `"outcome":{"result":"${outcome}"${optional('reason', reason, maxReasonChars)}${optional('reasonCode', reasonCode)}},` +
-    `"application":{"mcp":{${frame.mcp},${x.trail}${target.mcp}${optional('mcpToolName', toolName)}}}}`
+    `"application":{"mcp":{${frame.mcp},${x.trail}${target.mcp}${optional('mcpToolName', toolName)}}}` +
+    `${details.contentSecurity ? `,"contentSecurity":${JSON.stringify(details.contentSecurity)}` : ''}}`
   )
 }
 

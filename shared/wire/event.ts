@@ -5,6 +5,8 @@ import { z } from 'zod'
  * Bodies are never recorded, header values are redacted unless known to be harmless.
  */
 const named = z.object({ id: z.string(), name: z.string() }).nullable()
+/** More entries that fit one tool say nothing more. */
+export const maxMatchedRules = 20
 const header = z.record(z.string(), z.string())
 
 export const workloadEventSchema = z.object({
@@ -59,6 +61,22 @@ export const workloadEventSchema = z.object({
       durationMs: z.number().optional(),
     }),
   }),
+  contentSecurity: z
+    .object({
+      aembitMcpToolsAcl: z
+        .object({
+          decision: z.enum(['allowed', 'filtered', 'blocked']),
+          control: z.enum(['visible', 'invocable']),
+          /** Entries that fit, on calls. */
+          matchedRules: z.array(z.string()).max(maxMatchedRules).optional(),
+          /** On listings. */
+          toolsRemoved: z.number().int().optional(),
+          toolsReturned: z.number().int().optional(),
+          reason: z.string().optional(),
+        })
+        .optional(),
+    })
+    .optional(),
 })
 
 export type WorkloadEvent = z.infer<typeof workloadEventSchema>

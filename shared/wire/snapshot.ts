@@ -75,7 +75,82 @@ export const accessPolicySchema = z.object({
   subjects: z.array(z.enum(['person', 'client'])).optional(),
   /** Every one of these must attest the user. */
   trustProviders: z.array(z.string()),
+  /** Every one of these must hold at each request. */
+  accessConditions: z.array(z.string()).optional(),
+  /** Applied in this order: tool access control, then guards of content. */
+  contentSecurity: z.array(z.string()).optional(),
 })
+
+const timeOfDay = z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/)
+
+/** Holds on the wall clock of an IANA zone, inside any of the windows. */
+export const timeConditionSchema = z.object({
+  type: z.literal('AembitTimeCondition'),
+  id: z.string(),
+  name: z.string(),
+  timezone: z.string(),
+  schedule: z
+    .array(
+      z.object({
+        startTime: timeOfDay,
+        /** Not included; at or before startTime it is on the next day; 24:00 is the end of the day. */
+        endTime: z.union([timeOfDay, z.literal('24:00')]),
+        weekDay: z.object({
+          name: z.enum(['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday']),
+        }),
+      }),
+    )
+    .min(1),
+})
+
+export const geoIpConditionSchema = z.object({
+  type: z.literal('AembitGeoIPCondition'),
+  id: z.string(),
+  name: z.string(),
+  locations: z
+    .array(
+      z.object({
+        /** ISO 3166-1. */
+        alpha2Code: z.string(),
+        /** ISO 3166-2, with or without the country; none means the whole country. */
+        subdivisions: z.array(z.string()).default([]),
+      }),
+    )
+    .min(1),
+})
+
+/** Ours: an expression over user, client, server, tool and args that must be true. */
+export const celConditionSchema = z.object({
+  type: z.literal('CelCondition'),
+  id: z.string(),
+  name: z.string(),
+  expression: z.string(),
+})
+
+export const accessConditionSchema = z.discriminatedUnion('type', [
+  timeConditionSchema,
+  geoIpConditionSchema,
+  celConditionSchema,
+])
+
+const scope = z.enum(['All', 'Specific'])
+
+export const toolAccessControlSchema = z.object({
+  type: z.literal('AembitMcpToolAccessControl'),
+  id: z.string(),
+  name: z.string(),
+  mode: z.enum(['Allow', 'Block']),
+  visibility: scope,
+  /** Globs on the server's own tool names; count where visibility is Specific. */
+  visibilityEntries: z.array(z.string()).default([]),
+  invocation: scope,
+  invocationEntries: z.array(z.string()).default([]),
+  /** Ours: whether prompts and resources of the server may be used at all. */
+  prompts: z.enum(['All', 'None']).default('All'),
+  resources: z.enum(['All', 'None']).default('All'),
+})
+
+export const contentSecuritySchema = z.discriminatedUnion('type', [toolAccessControlSchema])
 
 export const snapshotSchema = z.object({
   format: z.literal(1),
@@ -97,6 +172,8 @@ export const snapshotSchema = z.object({
   trustProviders: z.array(trustProviderSchema),
   servers: z.array(serverWorkloadSchema),
   policies: z.array(accessPolicySchema),
+  accessConditions: z.array(accessConditionSchema).optional(),
+  contentSecurity: z.array(contentSecuritySchema).optional(),
   /** Acts on tokens issued at or before `at` (seconds since the epoch) that match every field given. */
   revocations: z.array(
     z.object({
@@ -128,3 +205,8 @@ export type TrustProvider = z.infer<typeof trustProviderSchema>
 export type ServerWorkload = z.infer<typeof serverWorkloadSchema>
 export type Block = NonNullable<Snapshot['blocks']>[number]
 export type AccessPolicy = z.infer<typeof accessPolicySchema>
+export type AccessCondition = z.infer<typeof accessConditionSchema>
+export type TimeCondition = z.infer<typeof timeConditionSchema>
+export type GeoIpCondition = z.infer<typeof geoIpConditionSchema>
+export type ContentSecurity = z.infer<typeof contentSecuritySchema>
+export type ToolAccessControl = z.infer<typeof toolAccessControlSchema>

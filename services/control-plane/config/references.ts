@@ -1,9 +1,10 @@
 import { closest } from '../../../shared/config/env.ts'
 import type { ProblemAt } from './messages.ts'
+import { gatewayPolicies } from './policy-references.ts'
 import { defaultPrefix } from './schema.ts'
 
-type Raw = Record<string, unknown>
-type List = readonly (readonly [index: number, entry: Raw])[]
+export type Raw = Record<string, unknown>
+export type List = readonly (readonly [index: number, entry: Raw])[]
 
 /**
  * What several objects say together: ids used twice, references to nothing, prefixes that clash. Works on the file
@@ -27,6 +28,7 @@ export function checkReferences(file: unknown): ProblemAt[] {
   for (const [index, policy] of lists.accessPolicies) policyReferences(problems, refer, index, policy)
   unresolvableUserTokens(problems, lists)
   ownAudiences(problems, root, lists.credentialProviders)
+  gatewayPolicies(problems, lists.accessPolicies, lists.accessConditions)
   return problems
 }
 
@@ -36,6 +38,8 @@ const sections = [
   'trustProviders',
   'serverWorkloads',
   'credentialProviders',
+  'accessConditions',
+  'contentSecurity',
   'accessPolicies',
 ] as const
 type Section = (typeof sections)[number]
@@ -123,11 +127,9 @@ function servers(problems: ProblemAt[], list: List): void {
 
 function policyReferences(problems: ProblemAt[], refer: Refer, index: number, policy: Raw): void {
   const at = (key: string) => ['accessPolicies', index, key]
-  for (const [position, id] of (Array.isArray(policy.trustProviders)
-    ? policy.trustProviders
-    : []
-  ).entries()) {
-    refer([...at('trustProviders'), position], id, 'trustProviders')
+  for (const section of ['trustProviders', 'accessConditions', 'contentSecurity'] as const) {
+    const named: unknown[] = Array.isArray(policy[section]) ? policy[section] : []
+    for (const [position, id] of named.entries()) refer([...at(section), position], id, section)
   }
   if (policy.server === 'gateway') {
     if (policy.client === undefined) {

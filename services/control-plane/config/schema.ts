@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { createCredentialProviderSchema } from './credential-providers.ts'
 import { duration, email, id, identifierUrl, networks, text, webUrl } from './fields.ts'
+import { accessCondition, contentSecurity } from './policy-schema.ts'
 import { Secret, type SecretReader } from './secret.ts'
 
 /**
@@ -161,6 +162,8 @@ export function createConfigSchema(readSecret: SecretReader) {
       )
       .default([]),
     credentialProviders: z.array(credentialProvider).default([]),
+    accessConditions: z.array(accessCondition).default([]),
+    contentSecurity: z.array(contentSecurity).default([]),
     accessPolicies: z
       .array(
         z.strictObject({
@@ -172,6 +175,8 @@ export function createConfigSchema(readSecret: SecretReader) {
           /** `gateway`, or the server workload that may be called. */
           server: id,
           trustProviders: z.array(id).default([]),
+          accessConditions: z.array(id).default([]),
+          contentSecurity: z.array(id).default([]),
           credentialProvider: id.optional(),
         }),
       )
@@ -202,6 +207,8 @@ export interface Config {
   trustProviders: Named<Parsed['trustProviders'][number]>[]
   serverWorkloads: (Omit<Named<Parsed['serverWorkloads'][number]>, 'prefix'> & { prefix: string | null })[]
   credentialProviders: CredentialProviderConfig[]
+  accessConditions: Named<Parsed['accessConditions'][number]>[]
+  contentSecurity: Named<Parsed['contentSecurity'][number]>[]
   accessPolicies: Named<Parsed['accessPolicies'][number]>[]
   events: Parsed['events']
 }
@@ -239,6 +246,8 @@ export function complete(parsed: Parsed): Config {
       prefix: entry.prefix === undefined ? defaultPrefix(entry.id) : entry.prefix,
     })),
     credentialProviders: parsed.credentialProviders.map((entry) => named(entry, entry.id)),
+    accessConditions: parsed.accessConditions.map((entry) => named(entry, entry.id)),
+    contentSecurity: parsed.contentSecurity.map((entry) => named(entry, entry.id)),
     accessPolicies: parsed.accessPolicies.map((entry) => named(entry, entry.id)),
   }
 }

@@ -53,10 +53,14 @@ export function compileSnapshot(config: Config, inputs: CompileInputs): Snapshot
       version: inputs.policyVersions?.get(policy.id) ?? 1,
       active: policy.active,
       trustProviders: policy.trustProviders,
+      accessConditions: policy.accessConditions,
+      contentSecurity: policy.contentSecurity,
       ...(policy.server === 'gateway'
         ? { kind: 'client-to-gateway' as const, clientWorkload: policy.client }
         : { kind: 'gateway-to-server' as const, serverWorkload: policy.server }),
     })),
+    accessConditions: config.accessConditions,
+    contentSecurity: config.contentSecurity,
     revocations: inputs.revocations,
     ...(inputs.blocks && inputs.blocks.length > 0 ? { blocks: inputs.blocks } : {}),
   } satisfies Snapshot)
@@ -90,6 +94,8 @@ export function policyFingerprint(config: Config, policy: AccessPolicyConfig): s
   return JSON.stringify([
     policy,
     policy.trustProviders.map((id) => config.trustProviders.find((trust) => trust.id === id)),
+    policy.accessConditions.map((id) => config.accessConditions.find((condition) => condition.id === id)),
+    policy.contentSecurity.map((id) => config.contentSecurity.find((content) => content.id === id)),
     provider && { id: provider.id, type: provider.type },
   ])
 }

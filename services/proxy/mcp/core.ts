@@ -59,7 +59,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       call,
       params: call.message.params ?? {},
       flight,
-      access: accessOf(call.index, call.principal),
+      access: accessOf(call.index, call.principal, call.circumstances),
       party: partyOf(call),
       logLevel: logLevelOf(call),
       deps: parts,
@@ -94,7 +94,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     else if (message.method === 'notifications/cancelled') flights.cancel(call, message.params?.requestId)
     else if (message.method === 'notifications/initialized' && call.session) {
       const party = partyOf(call)
-      const { allowed } = accessOf(call.index, call.principal)
+      const { allowed } = accessOf(call.index, call.principal, call.circumstances)
       if (allowed.length <= warmServers) for (const server of allowed) catalogue.warm(server, party)
     }
   }

@@ -8,7 +8,12 @@ import { type Answered, Cancelled } from './flight.ts'
 import { principalKeyOf } from './party.ts'
 import { faultError, isObject } from './protocol/jsonrpc.ts'
 import { isPlain, logLevels, metaKeys, shapeError, shapeResult, withId } from './protocol/shape.ts'
-import type { JsonObject, JsonRpcError, JsonRpcNotification } from './protocol/types.ts'
+import type {
+  ContentSecurityVerdict,
+  JsonObject,
+  JsonRpcError,
+  JsonRpcNotification,
+} from './protocol/types.ts'
 import { answerLive, askClient, canAnswer, notDeclared, type Question } from './rounds/live.ts'
 import type { ResumeRequest, Turn, Waiter } from './rounds/parked.ts'
 import type { ParkedRef } from './rounds/states.ts'
@@ -26,6 +31,8 @@ export interface RelayTarget {
   /** Mcp-Name towards the server. */
   name?: string
   toolName?: string
+  /** What content security said of the request. */
+  contentSecurity?: ContentSecurityVerdict
 }
 
 /** The answer, and its text where the server's own can be passed on. */
@@ -53,6 +60,7 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
     server,
     decision,
     ...(toolName === undefined ? {} : { toolName }),
+    ...(target.contentSecurity ? { contentSecurity: target.contentSecurity } : {}),
     outcome: 'Modified',
   })
   try {

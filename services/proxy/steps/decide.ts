@@ -30,10 +30,14 @@ export function decide({ snapshots, verifier }: DecideDeps): Run {
   }
 }
 
-/** The decision of this request's snapshot; kept beside the verified token, which is dropped with the snapshot. */
+/**
+ * The decision of this request's snapshot; where it holds for every request, kept beside the verified token, which is
+ * dropped with the snapshot.
+ */
 export function gatewayDecision(x: Exchange): Decision {
   const { verified, index } = x
-  if (verified.checked !== index) return decideGateway(index, verified.principal)
-  verified.decision ??= decideGateway(index, verified.principal)
-  return verified.decision
+  if (verified.checked === index && verified.decision) return verified.decision
+  const decision = decideGateway(index, verified.principal, x.circumstances)
+  if (verified.checked === index && !decision.volatile) verified.decision = decision
+  return decision
 }

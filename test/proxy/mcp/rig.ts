@@ -19,7 +19,7 @@ import type { ConfigOf } from '../../../shared/ipc/contract.ts'
 import { createLogger } from '../../../shared/log.ts'
 import { indexSnapshot, type PolicyIndex, type Principal } from '../../../shared/policy.ts'
 import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
-import { type ServerWorkload, snapshotSchema } from '../../../shared/wire/snapshot.ts'
+import { type ServerWorkload, type Snapshot, snapshotSchema } from '../../../shared/wire/snapshot.ts'
 
 /** The MCP core behind the thinnest HTTP there is: no authentication, era and session by header. */
 export interface Rig {
@@ -33,7 +33,12 @@ export interface Rig {
       principal: Principal,
     ): CredentialAnswer | Promise<CredentialAnswer>
   }
-  setServers(servers: Partial<ServerWorkload>[], denied?: string[]): void
+  /** `change` may add to the snapshot what its policies name. */
+  setServers(
+    servers: Partial<ServerWorkload>[],
+    denied?: string[],
+    change?: (snapshot: Snapshot) => Snapshot,
+  ): void
   close(): Promise<void>
 }
 
@@ -145,6 +150,7 @@ export async function startRig(
         headers: request.headers,
         signal: gone.signal,
         client: { address: '127.0.0.1', port: 1 },
+        circumstances: { now: options.now?.() ?? Date.now(), clientIp: '127.0.0.1' },
         reply: {
           json: (status, body, headers) =>
             response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(body),
@@ -185,7 +191,7 @@ export async function startRig(
     core,
     events,
     credentials,
-    setServers(servers, denied = []) {
+    setServers(servers, denied = [], change = (snapshot) => snapshot) {
       const full = servers.map((given, at) => ({
         id: given.prefix ?? `s${at}`,
         name: `Server ${given.prefix ?? at}`,
@@ -196,35 +202,37 @@ export async function startRig(
         ...given,
       }))
       index = indexSnapshot(
-        snapshotSchema.parse({
-          format: 1,
-          tenantId: 'acme',
-          version: 1,
-          issuedAt: '2026-11-23T10:00:00.000Z',
-          gateway: {
-            resource: 'https://gw.test/mcp',
-            audiences: ['x'],
-            authorizationServers: ['x'],
-            scopes: ['mcp'],
-          },
-          resourceSetId: 'ffffffff-ffff-ffff-ffff-ffffffffffff',
-          issuers: [],
-          clientWorkloads: [],
-          trustProviders: [],
-          servers: full,
-          policies: full
-            .filter(({ id }) => !denied.includes(id))
-            .map(({ id }) => ({
-              id: `p-${id}`,
-              name: `p-${id}`,
-              version: 1,
-              active: true,
-              kind: 'gateway-to-server',
-              serverWorkload: id,
-              trustProviders: [],
-            })),
-          revocations: [],
-        }),
+        change(
+          snapshotSchema.parse({
+            format: 1,
+            tenantId: 'acme',
+            version: 1,
+            issuedAt: '2026-11-23T10:00:00.000Z',
+            gateway: {
+              resource: 'https://gw.test/mcp',
+              audiences: ['x'],
+              authorizationServers: ['x'],
+              scopes: ['mcp'],
+            },
+            resourceSetId: 'ffffffff-ffff-ffff-ffff-ffffffffffff',
+            issuers: [],
+            clientWorkloads: [],
+            trustProviders: [],
+            servers: full,
+            policies: full
+              .filter(({ id }) => !denied.includes(id))
+              .map(({ id }) => ({
+                id: `p-${id}`,
+                name: `p-${id}`,
+                version: 1,
+                active: true,
+                kind: 'gateway-to-server',
+                serverWorkload: id,
+                trustProviders: [],
+              })),
+            revocations: [],
+          }),
+        ),
       )
     },
     async close() {

@@ -1,5 +1,5 @@
 import { Fault } from '../../../../shared/faults.ts'
-import type { Decision } from '../../../../shared/policy.ts'
+import { type Decision, decideKind } from '../../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { connectAnswer, connectedResult, connectTool } from '../connect.ts'
 import type { Context } from '../context.ts'
@@ -7,10 +7,11 @@ import { resolveName } from '../names.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
 import { shapeResult } from '../protocol/shape.ts'
 import { type Relayed, relay } from '../relay.ts'
+import { admitTool, refuse } from '../tool-policy.ts'
 import { AuthorizationRequired } from '../upstream/authorization.ts'
 import { readResource } from './resources.ts'
 
-interface Target {
+export interface Target {
   server: ServerWorkload
   /** The server's own name. */
   name: string
@@ -20,35 +21,35 @@ interface Target {
 /** The server of an exposed name, or the Fault that says why not. */
 function resolve(context: Context, exposed: unknown, unknown: 'tool.unknown' | 'prompt.unknown'): Target {
   if (typeof exposed !== 'string') throw new Fault('rpc.params', { data: { field: 'name' } })
-  const { access, call } = context
+  const { access } = context
   const found = resolveName(access, exposed)
   const decision = found && access.decisions.get(found.server.id)
   if (found && decision) return { ...found, decision }
   const denied = resolveName(access.all, exposed)
   const why = denied && access.decisions.get(denied.server.id)
   if (!denied || !why) throw new Fault(unknown, { data: { name: exposed } })
-  context.deps.recorder.response(call, {
-    server: denied.server,
-    decision: why,
-    ...(unknown === 'tool.unknown' ? { toolName: denied.name } : {}),
-    outcome: 'Error',
-    reason: why.explanation,
-    reasonCode: why.reason,
-    httpResponseCode: 200,
-    durationMs: context.flight.ageMs,
-  })
-  throw new Fault('policy.denied', { detail: `${why.reason}: ${why.explanation}`, data: { name: exposed } })
+  throw refuse(context, { ...denied, decision: why }, unknown === 'tool.unknown')
+}
+
+/** A prompt's server, where its prompts may be used. */
+function admitPrompt(context: Context, exposed: unknown): Target {
+  const target = resolve(context, exposed, 'prompt.unknown')
+  const decision = decideKind(context.call.index, target.decision, 'prompts')
+  if (!decision.allow) throw refuse(context, { ...target, decision }, false)
+  return target
 }
 
 export async function callTool(context: Context): Promise<Relayed> {
   const target = resolve(context, context.params.name, 'tool.unknown')
-  const { server, name, decision } = target
+  const { server, name } = target
   if (name === connectTool && server.credential === 'required' && !(await isOwnTool(context, target))) {
     return connect(context, target)
   }
+  const { decision, contentSecurity } = await admitTool(context, target)
   return relay(context, {
     server,
     decision,
+    ...(contentSecurity ? { contentSecurity } : {}),
     method: 'tools/call',
     params: { ...context.params, name },
     name,
@@ -88,7 +89,7 @@ async function connect({ call, party, flight, deps, info }: Context, target: Tar
 }
 
 export async function getPrompt(context: Context): Promise<Relayed> {
-  const { server, name, decision } = resolve(context, context.params.name, 'prompt.unknown')
+  const { server, name, decision } = admitPrompt(context, context.params.name)
   return relay(context, {
     server,
     decision,
@@ -102,7 +103,7 @@ export async function complete(context: Context): Promise<Relayed> {
   const { params } = context
   const ref = isObject(params.ref) ? params.ref : {}
   if (ref.type === 'ref/prompt') {
-    const { server, name, decision } = resolve(context, ref.name, 'prompt.unknown')
+    const { server, name, decision } = admitPrompt(context, ref.name)
     return relay(context, {
       server,
       decision,

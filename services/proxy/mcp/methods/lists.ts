@@ -1,8 +1,12 @@
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { Access } from '../access.ts'
 import { kinds, type ListKind, type ServerListing } from '../catalogue.ts'
 import type { Context } from '../context.ts'
 import { exposeItems, mergeListings } from '../listing.ts'
 import { shapeResult } from '../protocol/shape.ts'
+import type { ContentSecurityVerdict } from '../protocol/types.ts'
 import type { Relayed } from '../relay.ts'
+import { visibleTools } from '../tool-policy.ts'
 
 /** Every allowed server at once, each in its own time: one that hangs or fails costs the others nothing. */
 export function list(kind: ListKind): (context: Context) => Promise<Relayed> {
@@ -11,9 +15,13 @@ export function list(kind: ListKind): (context: Context) => Promise<Relayed> {
     const startedAt = performance.now()
     deps.recorder.request(call, { server: null, decision: null, outcome: 'Passthrough' })
     const listings = await Promise.all(
-      access.allowed.map((server) => deps.catalogue.list(kind, server, party, flight.stop)),
+      serversOf(kind, access).map(async (server) => {
+        const listing = await deps.catalogue.list(kind, server, party, flight.stop)
+        const seen = kind === 'tools' ? visibleTools(context, listing) : { listing }
+        if (listing.fetched) record(context, seen.listing, seen.verdict)
+        return seen.listing
+      }),
     )
-    for (const listing of listings) if (listing.fetched) record(context, listing)
     const items = listings.flatMap((listing) =>
       exposeItems(kind, listing, call.era, (name) =>
         deps.log.warn(
@@ -35,9 +43,15 @@ export function list(kind: ListKind): (context: Context) => Promise<Relayed> {
   }
 }
 
+function serversOf(kind: ListKind, access: Access): readonly ServerWorkload[] {
+  if (kind === 'tools') return access.allowed
+  return kind === 'prompts' ? access.prompts : access.resources
+}
+
 function record(
   { call, access, deps }: Context,
   { server, outcome, fault, durationMs }: ServerListing,
+  verdict: ContentSecurityVerdict | undefined,
 ): void {
   const decision = access.decisions.get(server.id) ?? null
   deps.recorder.request(call, { server, decision, outcome: 'Modified' })
@@ -52,6 +66,7 @@ function record(
           reasonCode: fault?.code ?? `credential.${outcome}`,
         }
       : {}),
+    ...(verdict ? { contentSecurity: verdict } : {}),
     httpResponseCode: 200,
     durationMs,
   })

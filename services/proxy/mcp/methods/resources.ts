@@ -33,14 +33,14 @@ async function candidates(context: Context, uri: string): Promise<readonly Serve
   const { access, party, flight, deps, states, params } = context
   const { catalogue } = deps
   const asked = states.serverOf(params, party.principalKey)
-  if (asked !== undefined) return access.allowed.filter(({ id }) => id === asked)
+  if (asked !== undefined) return access.resources.filter(({ id }) => id === asked)
 
   const lists = (server: ServerWorkload): boolean =>
     catalogue.peek('resources', server, party)?.some((resource) => resource.uri === uri) ?? false
-  const known = access.allowed.filter(lists)
+  const known = access.resources.filter(lists)
   if (known.length > 0) return known
 
-  const unlisted = access.allowed.filter(
+  const unlisted = access.resources.filter(
     (server) =>
       !catalogue.peek('resources', server, party) || !catalogue.peek('resourceTemplates', server, party),
   )
@@ -50,14 +50,14 @@ async function candidates(context: Context, uri: string): Promise<readonly Serve
       catalogue.list('resourceTemplates', server, party, flight.stop),
     ]),
   )
-  const listed = access.allowed.filter(lists)
+  const listed = access.resources.filter(lists)
   if (listed.length > 0) return listed
   const fits = (server: ServerWorkload): boolean =>
     catalogue
       .peek('resourceTemplates', server, party)
       ?.some(({ uriTemplate }) => typeof uriTemplate === 'string' && templateFits(uriTemplate, uri)) ?? false
-  const fitting = access.allowed.filter(fits)
-  return [...fitting, ...access.allowed.filter((server) => !fitting.includes(server))]
+  const fitting = access.resources.filter(fits)
+  return [...fitting, ...access.resources.filter((server) => !fitting.includes(server))]
 }
 
 /** Whether a URI could come from an RFC 6570 template: each expression stands for any text. */

@@ -3,7 +3,13 @@ import type { Clock } from '../../../../shared/clock.ts'
 import type { Fault } from '../../../../shared/faults.ts'
 import type { ConfigOf } from '../../../../shared/ipc/contract.ts'
 import type { Logger } from '../../../../shared/log.ts'
-import type { Decision, PolicyIndex, Principal } from '../../../../shared/policy.ts'
+import type {
+  Circumstances,
+  Decision,
+  PolicyIndex,
+  Principal,
+  ToolAccessVerdict,
+} from '../../../../shared/policy.ts'
 import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 
@@ -82,6 +88,8 @@ export interface McpCall {
   readonly principal: Principal
   /** The snapshot that this request is decided on, from start to end. */
   readonly index: PolicyIndex
+  /** When and from where it came; what conditions on time and place are decided on. */
+  readonly circumstances: Circumstances
   readonly era: Era
   readonly protocolVersion: string
   /** Null: modern, initialize itself, or a legacy client that sent no session id. */
@@ -94,6 +102,11 @@ export interface McpCall {
   readonly client: { readonly address: string; readonly port: number }
 }
 
+/** In the words of workload events. */
+export interface ContentSecurityVerdict {
+  readonly aembitMcpToolsAcl?: ToolAccessVerdict
+}
+
 export interface EventDetails {
   /** Null on the client's side of a fan-out. */
   server: ServerWorkload | null
@@ -103,6 +116,8 @@ export interface EventDetails {
   outcome: 'Passthrough' | 'Modified' | 'Error'
   reason?: string
   reasonCode?: string
+  /** What content security said of it. */
+  contentSecurity?: ContentSecurityVerdict
 }
 
 /** Never throws, never waits: a full spool is the recorder's problem, not the request's. */
