@@ -1,5 +1,6 @@
 import type {
   AccessPolicy,
+  Block,
   ClientWorkload,
   ServerWorkload,
   Snapshot,
