@@ -1,0 +1,76 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { request as httpRequest } from 'node:http'
+import { createRequire } from 'node:module'
+import { createInterface } from 'node:readline'
+import { listen, loopback, readBody } from './listen.ts'
+import type { Dialect, Peer } from './peer.ts'
+
+export const everythingEntry = createRequire(import.meta.url).resolve(
+  '@modelcontextprotocol/server-everything/dist/index.js',
+)
+
+export const everythingDialect: Dialect = {
+  echo: { tool: 'echo', argument: 'message' },
+  steps: { tool: 'trigger-long-running-operation', args: { duration: 0.3, steps: 3 } },
+  wait: { tool: 'trigger-long-running-operation', args: { duration: 20, steps: 40 } },
+  ask: { tool: 'trigger-elicitation-request' },
+  resource: { uri: 'demo://resource/dynamic/text/7', text: 'Resource 7' },
+  prompt: { name: 'args-prompt', args: { city: 'Oslo' }, text: "What's weather in Oslo?" },
+}
+
+/** What a client says when it gives a call up; the server itself does not tell. */
+export const countCancellations = (text: string): number =>
+  text.match(/"method"\s*:\s*"notifications\/cancelled"/g)?.length ?? 0
+
+/**
+ * The reference server as its package starts it, over streamable HTTP. A recorder stands before it and passes bytes on
+ * as they come: the server does not show that it was told of a cancellation.
+ */
+export async function startEverything(): Promise<Peer> {
+  const free = await listen(() => {})
+  await free.close()
+  const child = spawn(process.execPath, [everythingEntry, 'streamableHttp'], {
+    env: { ...process.env, PORT: String(free.port) },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  const exit = once(child, 'exit')
+  await Promise.race([
+    (async () => {
+      for await (const line of createInterface({ input: child.stderr })) {
+        if (line.includes('listening on port')) break
+      }
+    })(),
+    exit.then(() => Promise.reject(new Error('server-everything did not start'))),
+  ])
+  child.stderr.resume()
+
+  let cancelled = 0
+  const recorder = await listen(async (request, response) => {
+    const body = await readBody(request)
+    cancelled += countCancellations(body)
+    const { method, url, headers } = request
+    const onward = httpRequest(
+      { host: '127.0.0.1', port: free.port, method, path: url, headers },
+      (answer) => {
+        response.writeHead(answer.statusCode ?? 502, answer.headers)
+        response.flushHeaders()
+        answer.pipe(response)
+      },
+    )
+    onward.on('error', () => response.destroy())
+    response.on('close', () => onward.destroy())
+    onward.end(body)
+  })
+  return {
+    id: 'everything',
+    label: 'server-everything',
+    workload: { url: `http://127.0.0.1:${recorder.port}/mcp`, ...loopback },
+    dialect: everythingDialect,
+    cancellations: () => cancelled,
+    close: async () => {
+      child.kill('SIGKILL')
+      await Promise.all([recorder.close(), exit])
+    },
+  }
+}

@@ -1,0 +1,41 @@
+import { parseDocument } from 'yaml'
+import { type Rig, startRig } from '../rig/world.ts'
+import type { Access } from './clients.ts'
+import type { Peer } from './peers/peer.ts'
+
+/** A generated configuration with these MCP servers alone, their prefix their id, open to everyone who signed in. */
+export function withPeers(yaml: string, peers: readonly Pick<Peer, 'id' | 'workload'>[]): string {
+  const document = parseDocument(yaml)
+  const { accessPolicies } = document.toJS() as { accessPolicies: { id: string }[] }
+  const policies = [
+    ...accessPolicies.filter(({ id }) => id === 'agents'),
+    ...peers.map(({ id }) => ({
+      id: `use-${id}`,
+      server: id,
+      trustProviders: ['local-users'],
+      credentialProvider: 'nothing',
+    })),
+  ]
+  const servers = peers.map(({ id, workload }) => ({ id, prefix: id, ...workload }))
+  document.set('serverWorkloads', document.createNode(servers))
+  document.set('credentialProviders', document.createNode([{ id: 'nothing', type: 'none' }]))
+  document.set('accessPolicies', document.createNode(policies))
+  return document.toString({ lineWidth: 0 })
+}
+
+/** The whole appliance before the peers, and what a client of a signed-in person needs to come in. */
+export async function startGateway(
+  peers: readonly Peer[],
+): Promise<{ rig: Rig; access: Access; end(): Promise<void> }> {
+  const rig = await startRig({ logLevel: 'warn', edit: (yaml) => withPeers(yaml, peers) })
+  try {
+    const agent = rig.agent('ann', { era: 'legacy' })
+    await agent.connect()
+    const token = agent.provider.stored?.access_token
+    if (!token || !rig.caPath) throw new Error('no access token came out of the sign-in')
+    return { rig, access: { url: rig.url, caPath: rig.caPath, token }, end: () => rig.end() }
+  } catch (error) {
+    await rig.end()
+    throw error
+  }
+}
