@@ -91,10 +91,12 @@ function serverParts(server: ServerWorkload): ServerParts {
   if (!parts) {
     const { id, name } = server
     const url = new URL(server.url)
+    // A local server has no host: it is named by its path alone.
+    const host = url.hostname === '' ? 'null' : quoted(url.hostname)
     const port = url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : Number(url.port)
     parts = {
       workload: JSON.stringify({ id, name }),
-      network: `"serverWorkloadHost":${quoted(url.hostname)},"serverWorkloadIP":null,"serverWorkloadPort":${port}`,
+      network: `"serverWorkloadHost":${host},"serverWorkloadIP":null,"serverWorkloadPort":${host === 'null' ? 'null' : port}`,
       mcp: `,"mcpServerName":${quoted(name)}`,
       asked: `"uri":${quoted(url.pathname)},"headers":[{"host":${quoted(url.host)}}]`,
     }

@@ -6,7 +6,7 @@ import type { Command, Report, Role, SnapshotRef } from '../../shared/ipc/contra
 import type { Logger } from '../../shared/log.ts'
 import type { Child } from './child.ts'
 import type { Listeners } from './listeners.ts'
-import { frontSlice, proxySlice, proxySocketPath, syncSlice, syncSocketPath } from './slices.ts'
+import { frontSlice, proxySlice, proxySocketPath, stdioSlice, syncSlice, syncSocketPath } from './slices.ts'
 import { Slot, type SlotLimits, type SlotOptions } from './slot.ts'
 
 /** Where each role's main.ts lies; tests put small ones there. */
@@ -40,13 +40,15 @@ const graceMs = 10_000
 /** Sync holds no connection of a client; its events are on disk. */
 const syncDrainMs = 5_000
 
-type AnySlot = Slot<'front'> | Slot<'proxy'> | Slot<'sync'>
+type AnySlot = Slot<'front'> | Slot<'proxy'> | Slot<'sync'> | Slot<'stdio-adapter'>
 
 /** Who runs, in what order; relays sync's word to the proxies and the proxies' sockets to front. */
 export class Fleet {
   readonly front: Slot<'front'>
   readonly proxies: readonly Slot<'proxy'>[]
   readonly sync: Slot<'sync'>
+  /** Where local servers are configured. */
+  readonly stdio: Slot<'stdio-adapter'> | undefined
   snapshot: KnownSnapshot | undefined
   #config: GatewayConfig
   #epoch = 1
@@ -76,10 +78,17 @@ export class Fleet {
       config: () => ({ epoch: this.#epoch, config: syncSlice(this.#config) }),
       onReport: (_child, report) => this.#relay(report),
     })
+    if (this.#config.stdioServersPath !== null) {
+      // Not beside its predecessor: it owns one socket, and the servers' processes.
+      this.stdio = this.#slot('stdio-adapter', 'stdio-adapter', false, {
+        next: () => ({ script: scripts['stdio-adapter'], fds: [], env }),
+        config: () => ({ epoch: this.#epoch, config: this.#stdioSlice(this.#config) }),
+      })
+    }
   }
 
   get slots(): AnySlot[] {
-    return [this.front, ...this.proxies, this.sync]
+    return [this.front, ...this.proxies, this.sync, ...(this.stdio ? [this.stdio] : [])]
   }
 
   get epoch(): number {
@@ -87,6 +96,7 @@ export class Fleet {
   }
 
   start(): void {
+    this.stdio?.start()
     for (const slot of [this.sync, ...this.proxies, this.front]) slot.start()
   }
 
@@ -127,7 +137,9 @@ export class Fleet {
   /** A rolling restart. Resolves with why the first one that failed was left as it was. */
   async restart(slots: readonly AnySlot[]): Promise<FaultJson | null> {
     for (const slot of slots) {
-      const fault = await slot.roll(slot.role === 'sync' ? syncDrainMs : this.#config.drainMs)
+      const fault = await slot.roll(
+        slot.role === 'sync' || slot.role === 'stdio-adapter' ? syncDrainMs : this.#config.drainMs,
+      )
       if (fault) return fault
     }
     return null
@@ -150,7 +162,7 @@ export class Fleet {
     const front = this.front.stop(drainMs)
     await this.#options.clock.sleep(this.#options.limits.handoverMs)
     await Promise.all([front, ...this.proxies.map((slot) => slot.stop(drainMs))])
-    await this.sync.stop(syncDrainMs)
+    await Promise.all([this.sync.stop(syncDrainMs), this.stdio?.stop(0)])
   }
 
   killAll(): void {
@@ -162,12 +174,19 @@ export class Fleet {
     this.#epoch++
     const fault = (await this.front.current?.configure(this.#epoch, frontSlice(next))) ?? null
     if (fault) return fault
+    // The file of local servers is read again even where no setting changed.
+    const refused = (await this.stdio?.current?.configure(this.#epoch, this.#stdioSlice(next))) ?? null
+    if (refused) return refused
     const changed = (slice: (config: GatewayConfig) => unknown): boolean =>
       JSON.stringify(slice(before)) !== JSON.stringify(slice(next))
     return this.restart([
       ...(changed(syncSlice) ? [this.sync] : []),
       ...(changed((config) => proxySlice(config, 0, 0)) ? this.proxies : []),
     ])
+  }
+
+  #stdioSlice(config: GatewayConfig) {
+    return stdioSlice(config, config.stdioServersPath ?? '')
   }
 
   #slot<R extends Role>(

@@ -27,7 +27,12 @@ export interface RunOptions {
  */
 export async function runGateway({
   env,
-  scripts = { front: script('front'), proxy: script('proxy'), sync: script('sync') },
+  scripts = {
+    front: script('front'),
+    proxy: script('proxy'),
+    sync: script('sync'),
+    'stdio-adapter': script('stdio-adapter'),
+  },
   limits = defaultLimits,
   clock = systemClock,
   exec = systemExec,

@@ -12,9 +12,11 @@ const maxConnections = 8192
 const handshakeTimeoutMs = 10_000
 /** Long enough for a proxy that has to be started twice, short enough for a client's own time-out. */
 const proxyWaitMs = 15_000
+const maxResponseBytes = 16 * 1024 * 1024
 const spoolMaxBytes = 256 * 1024 * 1024
 
 export const syncSocketPath = (config: GatewayConfig): string => join(config.runtimeDir, 'sync.sock')
+export const stdioSocketPath = (config: GatewayConfig): string => join(config.runtimeDir, 'stdio.sock')
 export const spoolDir = (config: GatewayConfig): string => join(config.stateDir, 'spool')
 export const proxySocketPath = (config: GatewayConfig, worker: number, generation: number): string =>
   join(config.runtimeDir, `proxy-${worker}.${generation}.sock`)
@@ -44,6 +46,7 @@ export function proxySlice(config: GatewayConfig, worker: number, generation: nu
     publicPort: config.publicPort,
     socketPath: proxySocketPath(config, worker, generation),
     syncSocketPath: syncSocketPath(config),
+    stdioSocketPath: config.stdioServersPath === null ? null : stdioSocketPath(config),
     controlPlaneSocketPath: config.controlPlaneSocketPath,
     spoolDir: spoolDir(config),
     sessionIdleTtlSecs: config.sessionIdleTtlSecs,
@@ -56,7 +59,7 @@ export function proxySlice(config: GatewayConfig, worker: number, generation: nu
       bodyTimeoutMs: 30_000,
       depth: 64,
       concurrent: 1024,
-      responseBytes: 16 * 1024 * 1024,
+      responseBytes: maxResponseBytes,
     },
   }
 }
@@ -77,6 +80,23 @@ export function syncSlice(config: GatewayConfig): ConfigOf['sync'] {
   }
 }
 
+export function stdioSlice(config: GatewayConfig, serversPath: string): ConfigOf['stdio-adapter'] {
+  const { runtimeDir, stateDir, enrolmentSecretPath, tls } = config
+  return {
+    logLevel: config.logLevel,
+    socketPath: stdioSocketPath(config),
+    serversPath,
+    hidden: [
+      runtimeDir,
+      stateDir,
+      serversPath,
+      ...(enrolmentSecretPath === null ? [] : [enrolmentSecretPath]),
+      ...(tls === null ? [] : [tls.privateKeyPath]),
+    ],
+    maxMessageBytes: maxResponseBytes,
+  }
+}
+
 /** Settings that name sockets, folders and process counts: a change of one is a restart of the gateway, not a reload. */
 export function fixedChanges(now: GatewayConfig, next: GatewayConfig): string[] {
   const rows: [string, unknown, unknown][] = [
@@ -88,6 +108,7 @@ export function fixedChanges(now: GatewayConfig, next: GatewayConfig): string[] 
     ['AEMBIT_PROXY_WORKERS', now.workers, next.workers],
     ['AEMBIT_RUNTIME_DIR', now.runtimeDir, next.runtimeDir],
     ['AEMBIT_STATE_DIR', now.stateDir, next.stateDir],
+    ['AEMBIT_STDIO_SERVERS_PATH', now.stdioServersPath === null, next.stdioServersPath === null],
   ]
   return rows.filter(([, before, after]) => before !== after).map(([key]) => key)
 }

@@ -97,7 +97,10 @@ export function describe({ fleet, config, startedAt, now, lastReload }: StatusSo
 
 const nobody = { pid: null, uptimeSecs: 0, lagMs: 0, rssBytes: 0, checks: {}, stats: {} }
 
-function describeChild(child: Child<'front'> | Child<'proxy'> | Child<'sync'>, now: number) {
+function describeChild(
+  child: Child<'front'> | Child<'proxy'> | Child<'sync'> | Child<'stdio-adapter'>,
+  now: number,
+) {
   return {
     pid: child.pid ?? null,
     state: child.state,

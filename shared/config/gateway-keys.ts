@@ -59,6 +59,11 @@ export const gatewayTable = {
     null,
     'file with the secret that the agent controller asks for',
   ),
+  AEMBIT_STDIO_SERVERS_PATH: optional(
+    absolutePath,
+    null,
+    'file of the local MCP servers that this gateway may start (stdio)',
+  ),
   AEMBIT_SNAPSHOT_MAX_AGE_SECS: optional(
     integer({ min: 5, max: 604_800 }),
     3600,

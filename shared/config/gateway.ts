@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { type Env, type EnvResult, type EnvValues, envDigest, printEnv, readEnv } from './env.ts'
 import { gatewayTable } from './gateway-keys.ts'
 import { isLoopbackHost } from './parsers.ts'
+import { readStdioServers } from './stdio-servers.ts'
 import type { Timeouts } from './timeouts.ts'
 import { readTlsFiles, TlsFileError, type TlsPaths } from './tls-files.ts'
 
@@ -22,6 +23,8 @@ export interface GatewayConfig {
   readonly controlPlaneUrl: string
   readonly controlPlaneSocketPath: string | null
   readonly enrolmentSecretPath: string | null
+  /** The local servers that may be started; null: none. */
+  readonly stdioServersPath: string | null
   /** null: plain HTTP on loopback. */
   readonly tls: TlsPaths | null
   /** Ports; 0 = no such listener. */
@@ -92,6 +95,11 @@ function check(
       'AEMBIT_RUNTIME_DIR',
       `is too long for unix sockets (at most ${maxSocketPath - longestSocketName.length - 1} bytes)`,
     )
+  }
+  if (values.AEMBIT_STDIO_SERVERS_PATH) {
+    const read = readStdioServers(values.AEMBIT_STDIO_SERVERS_PATH)
+    if ('problems' in read)
+      for (const { message } of read.problems) problem('AEMBIT_STDIO_SERVERS_PATH', message)
   }
   if (values.AEMBIT_ENROLMENT_SECRET_PATH) {
     checkReadable(values.AEMBIT_ENROLMENT_SECRET_PATH, (message) =>
@@ -166,6 +174,7 @@ function toConfig(values: Values): GatewayConfig {
     controlPlaneUrl: values.AEMBIT_CONTROL_PLANE_URL ?? authorizationServer,
     controlPlaneSocketPath: values.AEMBIT_CONTROL_PLANE_SOCKET,
     enrolmentSecretPath: values.AEMBIT_ENROLMENT_SECRET_PATH,
+    stdioServersPath: values.AEMBIT_STDIO_SERVERS_PATH,
     tls: values.AEMBIT_PLAIN_HTTP
       ? null
       : {

@@ -7,7 +7,7 @@ import { type FaultCode, faults } from '../faults.ts'
  * or another protocol number, has the child replaced.
  */
 export const protocolVersion = 1
-export const roles = ['front', 'proxy', 'sync'] as const
+export const roles = ['front', 'proxy', 'sync', 'stdio-adapter'] as const
 export type Role = (typeof roles)[number]
 
 const faultJson = z.object({
@@ -47,6 +47,8 @@ export const configSchemas = {
     publicPort: z.number().int(),
     socketPath: z.string(),
     syncSocketPath: z.string(),
+    /** Where servers named `stdio:<name>` are; null: there are none here. */
+    stdioSocketPath: z.string().nullable(),
     /** Single-name mode: every path that is not ours goes to this unix socket of the control plane. */
     controlPlaneSocketPath: z.string().nullable(),
     spoolDir: z.string(),
@@ -79,6 +81,15 @@ export const configSchemas = {
     spoolMaxBytes: z.number().int().positive(),
     snapshotMaxAgeMs: z.number().int().positive(),
   }),
+  'stdio-adapter': z.object({
+    logLevel: z.string(),
+    socketPath: z.string(),
+    /** The operator's file of local servers. A path, since it may hold secrets. */
+    serversPath: z.string(),
+    /** Files and folders of the gateway that a server in namespaces does not see. */
+    hidden: z.array(z.string()),
+    maxMessageBytes: z.number().int().positive(),
+  }),
 } as const
 
 export type ConfigOf = { [R in Role]: z.infer<(typeof configSchemas)[R]> }
@@ -107,6 +118,7 @@ export const commandSchemas = {
     z.object({ type: z.literal('confirmed'), version: z.number().int(), confirmedAt: z.number() }),
   ]),
   sync: z.discriminatedUnion('type', [configure('sync'), ...common]),
+  'stdio-adapter': z.discriminatedUnion('type', [configure('stdio-adapter'), ...common]),
 } as const
 
 const check = <R extends Role>(role: R) =>
@@ -148,6 +160,7 @@ export const reportSchemas = {
     z.object({ type: z.literal('snapshot'), ref: snapshotRef, confirmedAt: z.number() }),
     z.object({ type: z.literal('confirmed'), version: z.number().int(), confirmedAt: z.number() }),
   ]),
+  'stdio-adapter': z.discriminatedUnion('type', [...reports('stdio-adapter')]),
 } as const
 
 export type Command<R extends Role> = z.infer<(typeof commandSchemas)[R]>

@@ -52,7 +52,7 @@ export const serverWorkloadSchema = z.object({
     .string()
     .regex(/^[A-Za-z0-9.-]{1,32}$/)
     .nullable(),
-  /** MCP endpoint, http(s), streamable HTTP. */
+  /** MCP endpoint, http(s); or `stdio:<name>`, a local server that the operator of the gateway named. */
   url: z.string(),
   /** `none`: requests go out bare. `required`: sync is asked for a credential of the user first. */
   credential: z.enum(['none', 'required']),

@@ -39,6 +39,14 @@ export const webUrl = z
   .string()
   .refine(isWebUrl, 'is no URL this can use, write https://host/path without user name and without #fragment')
 
+/** A server: http(s), or a local one by the name that the operator of the gateway's machine gave it. */
+export const serverUrl = z
+  .string()
+  .refine(
+    (value) => isWebUrl(value) || /^stdio:[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/.test(value),
+    'is no URL this can use, write https://host/path without user name and without #fragment, or stdio:name for a local server of the gateway',
+  )
+
 /** No trailing slash, no query: compared byte for byte with `iss` and `aud` (RFC 8414 §2, RFC 9728 §1.2). */
 export const identifierUrl = webUrl.refine(
   (value) => !isWebUrl(value) || (!new URL(value).search && !value.endsWith('/')),

@@ -167,7 +167,17 @@ function unresolvableUserTokens(problems: ProblemAt[], lists: Record<Section, Li
     const provider = byId(lists.credentialProviders, policy.credentialProvider)
     const server = byId(lists.serverWorkloads, policy.server)
     const start = provider?.type === 'mcp-user-based-access-token' ? provider.mcpServerUrl : undefined
-    if (typeof start !== 'string' || typeof server?.url !== 'string') continue
+    if (typeof server?.url !== 'string') continue
+    if (server.url.startsWith('stdio:')) {
+      if (provider?.type === 'mcp-user-based-access-token' && start === undefined) {
+        problems.push({
+          path: ['accessPolicies', index, 'credentialProvider'],
+          message: `has no place to get tokens for ${server.url} from, give that credential provider an mcpServerUrl`,
+        })
+      }
+      continue
+    }
+    if (typeof start !== 'string') continue
     if (
       !URL.canParse(start) ||
       !URL.canParse(server.url) ||

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { createCredentialProviderSchema } from './credential-providers.ts'
-import { duration, email, id, identifierUrl, networks, text, webUrl } from './fields.ts'
+import { duration, email, id, identifierUrl, networks, serverUrl, text, webUrl } from './fields.ts'
 import { accessCondition, contentSecurity } from './policy-schema.ts'
 import { Secret, type SecretReader } from './secret.ts'
 
@@ -151,7 +151,7 @@ export function createConfigSchema(readSecret: SecretReader) {
         z.strictObject({
           id,
           name: text.optional(),
-          url: webUrl,
+          url: serverUrl,
           /** Absent: the id with "_" as "-". null: this one server's tools keep their names. */
           prefix: z
             .string()

@@ -117,7 +117,7 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
         200,
         confirmPage({
           serverName: target.server.name,
-          serverHost: new URL(target.server.url).host,
+          serverHost: new URL(target.server.url).host || target.server.url,
           authorizationHost: new URL(found.server.authorization_endpoint).host,
           person: personOf(user),
           scopes: found.scope?.split(' ') ?? [],

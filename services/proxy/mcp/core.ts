@@ -32,7 +32,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     version: config.version,
   }
   const seals = deps.seals ?? createProcessSeals()
-  const http = createUpstreamHttp()
+  const http = createUpstreamHttp(config.stdioSocketPath)
   const upstreams = createUpstreams({ http, credentials: deps.credentials, config, clock, log, info })
   const catalogue = createCatalogue({ upstreams, config, clock, log })
   const parked = new ParkedCalls(deps.parkedLimits)

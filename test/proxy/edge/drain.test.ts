@@ -85,6 +85,7 @@ t.test('the process: hello, configure, snapshot, serve, drain, exit 0', async (t
     publicPort: 8443,
     socketPath: join(dir, 'proxy-0.1.sock'),
     syncSocketPath,
+    stdioSocketPath: null,
     controlPlaneSocketPath: null,
     spoolDir: join(dir, 'spool'),
     sessionIdleTtlSecs: 3600,

@@ -62,6 +62,7 @@ export async function startRig(options: RigOptions = {}) {
     publicPort: 8443,
     socketPath: join(dir, 'proxy-0.1.sock'),
     syncSocketPath,
+    stdioSocketPath: null,
     controlPlaneSocketPath: null,
     spoolDir: join(dir, 'spool'),
     sessionIdleTtlSecs: 3600,

@@ -71,6 +71,7 @@ export function proxyConfig(timeouts: Record<string, number> = {}): ConfigOf['pr
     publicPort: 443,
     socketPath: '',
     syncSocketPath: '',
+    stdioSocketPath: null,
     controlPlaneSocketPath: null,
     spoolDir: '',
     sessionIdleTtlSecs: 3600,
@@ -93,6 +94,7 @@ export async function startRig(
   options: {
     timeouts?: Record<string, number>
     now?: () => number
+    stdioSocketPath?: string
     parkedLimits?: Partial<ParkedLimits>
   } = {},
 ): Promise<Rig> {
@@ -101,7 +103,7 @@ export async function startRig(
   const credentials: Rig['credentials'] = { answer: () => ({ kind: 'none' }) }
   let index: PolicyIndex | undefined
   const core = createMcpCore({
-    config: proxyConfig(options.timeouts),
+    config: { ...proxyConfig(options.timeouts), stdioSocketPath: options.stdioSocketPath ?? null },
     credentials: {
       get: async (principal, server, rejected) => credentials.answer(server, rejected, principal),
     },

@@ -11,6 +11,7 @@ process.exit(
       front: process.env.FAKE_FRONT ? script('slow-front.ts') : script('../../../services/front/main.ts'),
       proxy: script('proxy.ts'),
       sync: script('sync.ts'),
+      'stdio-adapter': script('../../../services/stdio-adapter/main.ts'),
     },
     limits: { ...defaultLimits, ...JSON.parse(process.env.FAKE_LIMITS ?? '{}') },
   }),

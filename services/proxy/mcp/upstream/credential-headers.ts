@@ -10,7 +10,7 @@ import { signer } from './sigv4.ts'
 
 const none: Headers = Object.freeze({})
 /** What belongs to HTTP or to the protocol is the gateway's to write, whatever a credential provider says. */
-const reserved = /^(?:host|content-.*|transfer-encoding|connection|accept|mcp-.*)$/
+const reserved = /^(?:host|content-.*|transfer-encoding|connection|accept|mcp-.*|aembit-.*)$/
 const digests = new WeakMap<Headers, string>()
 
 /**
@@ -50,6 +50,28 @@ function present(answer: Extract<CredentialAnswer, { kind: 'headers' | 'aws-sigv
     answer.query.map(({ name, value }): [string, string] => [name, value]),
   ).toString()
   return { ...headers, [presentation]: { query } }
+}
+
+const carried = new WeakMap<Headers, Map<string, Headers>>()
+
+/**
+ * What a local server's adapter is told besides the credential: for whom, without saying who. The same object as long
+ * as person and credential are the same.
+ */
+export function withParty(credential: Headers, principalKey: string): Headers {
+  let known = carried.get(credential)
+  if (!known) {
+    known = new Map()
+    carried.set(credential, known)
+  }
+  let headers = known.get(principalKey)
+  if (!headers) {
+    // Without a credential one object stands for everybody: bounded, since a map of people only grows.
+    if (known.size >= 10_000) known.clear()
+    headers = Object.freeze({ ...credential, 'aembit-party': hash('sha256', principalKey, 'base64url') })
+    known.set(principalKey, headers)
+  }
+  return headers
 }
 
 /** The value that stands for a credential when it is refused. */

@@ -42,7 +42,7 @@ export interface UpstreamHttp {
 }
 
 interface Target {
-  readonly agents: Agents
+  readonly agents: Omit<Agents, 'guard'>
   readonly origin: string
   readonly path: string
 }
@@ -57,10 +57,15 @@ interface Agents {
 const connectionsPerServer = 1024
 const streamsPerServer = 4096
 
-export function createUpstreamHttp(): UpstreamHttp {
+/** How many requests the adapter of local servers gets at once. */
+const stdioConnections = 256
+
+/** `stdioSocketPath`: where servers named `stdio:<name>` are; null: this gateway has none. */
+export function createUpstreamHttp(stdioSocketPath: string | null): UpstreamHttp {
   /** One agent per set of allowed networks: a connection opened for one server is never used by a stricter one. */
   const agents = new Map<string, Agents>()
   const targets = new WeakMap<ServerWorkload, Target>()
+  let stdio: Omit<Agents, 'guard'> | undefined
 
   const agentOf = (networks: readonly string[]) => {
     const key = networks.join(',')
@@ -83,11 +88,25 @@ export function createUpstreamHttp(): UpstreamHttp {
     return known
   }
 
+  /** A local server: the address guard has nothing to say about a socket that the operator configured. */
+  const local = (server: ServerWorkload, name: string): Target => {
+    if (stdioSocketPath === null) {
+      throw new Fault('upstream.blocked', {
+        detail: `${server.url}: this gateway starts no local servers, set AEMBIT_STDIO_SERVERS_PATH`,
+      })
+    }
+    stdio ??= socketAgents(stdioSocketPath)
+    const target = { agents: stdio, origin: 'http://stdio-adapter', path: `/${encodeURIComponent(name)}` }
+    targets.set(server, target)
+    return target
+  }
+
   const targetOf = (server: ServerWorkload): Target => {
     let target = targets.get(server)
     if (!target) {
       const agents = agentOf(server.allowedNetworks)
       const url = new URL(server.url)
+      if (url.protocol === 'stdio:') return local(server, url.pathname)
       const host = url.hostname.replace(/^\[|\]$/g, '')
       // A lookup is not asked for an address that is written out.
       if (isIP(host)) agents.guard.check(host)
@@ -117,7 +136,10 @@ export function createUpstreamHttp(): UpstreamHttp {
     },
     async close() {
       await Promise.all(
-        [...agents.values()].flatMap(({ agent, streams }) => [agent.destroy(), streams.destroy()]),
+        [...agents.values(), ...(stdio ? [stdio] : [])].flatMap(({ agent, streams }) => [
+          agent.destroy(),
+          streams.destroy(),
+        ]),
       )
     },
   }
@@ -126,4 +148,10 @@ export function createUpstreamHttp(): UpstreamHttp {
 function failBefore(handler: Dispatcher.DispatchHandler, error: unknown): void {
   const fault = new Fault('internal', { detail: 'the request could not be signed', cause: error })
   handler.onResponseError?.(undefined as unknown as Dispatcher.DispatchController, fault)
+}
+
+function socketAgents(socketPath: string): Omit<Agents, 'guard'> {
+  const agent = (connections: number): Agent =>
+    new Agent({ connect: { socketPath }, connections, headersTimeout: 0, bodyTimeout: 0 })
+  return { agent: agent(stdioConnections), streams: agent(streamsPerServer) }
 }

@@ -8,7 +8,7 @@ import type { ServerInfo } from '../protocol/shape.ts'
 import type { Credentials, JsonObject, JsonRpcMessage, JsonRpcResponse } from '../protocol/types.ts'
 import { Stop, within } from '../stop.ts'
 import { isModernCode, isModernError, isSessionGone, unanswered, unsupported } from './answers.ts'
-import { createCredentialHeaders, digest } from './credential-headers.ts'
+import { createCredentialHeaders, digest, withParty } from './credential-headers.ts'
 import { createEras, type Verdict } from './eras.ts'
 import { type Exchanged, exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
@@ -211,8 +211,10 @@ export function createUpstreams(deps: {
   ): Promise<T> {
     const asked = credentialHeaders(party.principal, server)
     const credential = asked instanceof Promise ? await within(asked, stop) : asked
+    const local = server.url.startsWith('stdio:')
+    const carry = (headers: Headers): Headers => (local ? withParty(headers, party.principalKey) : headers)
     try {
-      return await run(credential)
+      return await run(carry(credential))
     } catch (error) {
       if (!(error instanceof Unauthorized)) throw error
     }
@@ -224,7 +226,7 @@ export function createUpstreams(deps: {
       stop,
     )
     try {
-      return await run(fresh)
+      return await run(carry(fresh))
     } catch (error) {
       if (!(error instanceof Unauthorized)) throw error
       throw new Fault('upstream.rejected', { detail: 'the server refused the credential twice (HTTP 401)' })
