@@ -28,13 +28,16 @@ try {
     const expected = gateway && !values['legacy-server'] ? await readExpected() : {}
     const counts: string[] = []
     let ok = true
+    let scenarios = 0
     for (const revision of chosen) {
       const verdict = judge(revision, await runSuite(gateway?.url ?? fixture.url, revision), expected)
       console.log(verdict.lines.join('\n'))
       counts.push(`${revision}: ${verdict.passed} of ${verdict.required} required scenarios pass`)
       ok &&= verdict.ok
+      scenarios += verdict.passed
     }
     console.log(`\n${gateway ? 'Through the gateway' : 'Straight to the fixture'}\n${counts.join('\n')}`)
+    console.log(`${scenarios} passed, ${ok ? 0 : 1} failed`)
     process.exitCode = ok ? 0 : 1
   } finally {
     await gateway?.close()
