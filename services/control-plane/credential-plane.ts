@@ -3,6 +3,7 @@ import type { Clock } from '../../shared/clock.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { CredentialAnswer, CredentialRequest } from '../../shared/wire/credential.ts'
 import type { SigningKeys } from './authorization/keys.ts'
+import { documentUrl, registerClientDocuments } from './credentials/client-documents.ts'
 import { registerConnections } from './credentials/connect-routes.ts'
 import { createConnectStates } from './credentials/connect-states.ts'
 import { createConnections } from './credentials/connections.ts'
@@ -70,9 +71,12 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
   const vault = createVault(db, sealer, clock)
   const tickets = createTickets(db, sealer, clock)
   const states = createConnectStates(db, sealer, clock)
-  const clients = createOAuthClients(db, sealer, clock, clientName)
+  const clients = createOAuthClients(db, sealer, clock, clientName, (id) => {
+    const provider = snapshots.current().config.credentialProviders.find((each) => each.id === id)
+    return provider && documentUrl(origin(), provider)
+  })
   const networks = createNetworks()
-  const tokens = createUserTokens({ vault, clients, networks, changes, clock, random, log })
+  const tokens = createUserTokens({ vault, changes, clock, random, log })
   const issued = createIssuedCredentials(clock, random)
   const issuer = (): string => snapshots.current().config.authorizationServer.issuer
   const own = createOwnTokens({ issuer, keys: () => keys.privateJwks().keys, clock })
@@ -81,11 +85,23 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
     issue: createCredentialIssuer({
       snapshots,
       people,
-      provider: (config) => createProvider(config, { tokens, tickets, issued, own, networks, clock, origin }),
+      provider: (config) =>
+        createProvider(config, {
+          tokens,
+          tickets,
+          grantOf: connections.grantOf,
+          issued,
+          own,
+          networks,
+          clock,
+          origin,
+        }),
       log,
     }),
-    register: (app) =>
-      registerConnections(app, { sessions, browser, people, snapshots, connections, tickets, log }),
+    register: (app) => {
+      registerClientDocuments(app, { snapshots, origin, clientName })
+      registerConnections(app, { sessions, browser, people, snapshots, connections, tickets, log })
+    },
     sweep: () => {
       tickets.sweep()
       states.sweep()

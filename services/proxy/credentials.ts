@@ -47,15 +47,22 @@ export class Credentials {
 
   /**
    * `rejected` is the SHA-256 (base64url) of a value that the server just refused: the kept answer is dropped and
-   * the control plane is told. Throws credential.unavailable.
+   * the control plane is told. `scope` is what the server demands beyond what the kept one is good for: it stays, since
+   * other requests need no more. Throws credential.unavailable.
    */
-  async get(principal: Principal, server: ServerWorkload, rejected?: string): Promise<CredentialAnswer> {
+  async get(
+    principal: Principal,
+    server: ServerWorkload,
+    rejected?: string,
+    scope?: string,
+  ): Promise<CredentialAnswer> {
     if (server.credential === 'none') return none
     const key = keyOf(principal.issuer, principal.subject, server.id)
     if (rejected !== undefined) {
       this.#held.delete(key)
-      return this.#ask(`${key}\n${rejected}`, key, principal, server, rejected)
+      return this.#ask(`${key}\n${rejected}`, key, principal, server, { rejected })
     }
+    if (scope !== undefined) return this.#ask(`${key}\n${scope}`, key, principal, server, { scope })
     const now = this.#deps.clock.now()
     const held = this.#held.get(key)
     if (held && now < held.endsAt) {
@@ -91,7 +98,7 @@ export class Credentials {
     key: string,
     principal: Principal,
     server: ServerWorkload,
-    rejected?: string,
+    more: Pick<CredentialRequest, 'rejected' | 'scope'> = {},
   ): Promise<CredentialAnswer> {
     const running = this.#asking.get(flight)
     if (running) return running
@@ -102,7 +109,7 @@ export class Credentials {
         subject,
         clientId,
         serverId: server.id,
-        ...(rejected === undefined ? {} : { rejected }),
+        ...more,
       })
       .then(
         (answer) => {

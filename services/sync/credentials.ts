@@ -62,17 +62,18 @@ export class Credentials {
   /** Throws `control_plane.unreachable`, `http.busy`, or what the control plane refused with. */
   async get(request: CredentialRequest): Promise<CredentialAnswer> {
     const id = idOf(request)
-    if (request.rejected === undefined) {
+    if (request.rejected === undefined && request.scope === undefined) {
       const entry = this.#entries.get(id)
       if (entry && entry.freshUntil > this.#deps.clock.now()) return entry.answer
-    } else {
+    } else if (request.rejected !== undefined) {
       // Known bad from here on, also in what is being fetched for others right now.
       this.#forget(id, request.rejected)
     }
     try {
       return await this.#fetch(id, request)
     } catch (error) {
-      const entry = request.rejected === undefined ? this.#entries.get(id) : undefined
+      const plain = request.rejected === undefined && request.scope === undefined
+      const entry = plain ? this.#entries.get(id) : undefined
       const away = error instanceof Fault && error.code === 'control_plane.unreachable'
       if (away && entry && entry.goodUntil > this.#deps.clock.now()) return entry.answer
       throw error
@@ -104,7 +105,7 @@ export class Credentials {
   }
 
   #fetch(id: string, request: CredentialRequest): Promise<CredentialAnswer> {
-    const name = request.rejected ?? ''
+    const name = request.scope === undefined ? (request.rejected ?? '') : `scope ${request.scope}`
     const running = this.#flights.get(id)?.get(name)
     if (running) return running.answer
     if (this.#flying >= maxFlights)

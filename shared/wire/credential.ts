@@ -10,6 +10,8 @@ export const credentialRequestSchema = z.object({
   serverId: z.string(),
   /** SHA-256 (base64url) of a credential value that the server just refused with 401: do not answer it again. */
   rejected: z.string().optional(),
+  /** Scopes that the server demanded by 403 insufficient_scope (RFC 6750 §3.1): the token at hand is good and not enough. */
+  scope: z.string().max(4_000).optional(),
 })
 
 const pair = z.object({ name: z.string(), value: z.string() })

@@ -139,6 +139,8 @@ export function createCredentialProviderSchema(secret: z.ZodType<Secret>) {
         /** Absent: our client metadata document, or registering there (RFC 7591). */
         clientId: text.optional(),
         clientSecret: secret.optional(),
+        /** Our client id is the address of our metadata document, where the server takes such; false: registers there. */
+        clientIdMetadataDocument: z.boolean().default(true),
         /** Absent: what the server asks for, else what it supports, else none. */
         scopes: scopes.optional(),
         /** RFC 8707 value; what the server's metadata says unless told. */

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
+import { unionOf } from '../../../shared/www-authenticate.ts'
 import type { SnapshotSource } from '../fleet/snapshots.ts'
 import type { BrowserSessions } from '../identity/browser-session.ts'
 import type { BrowserBinding } from '../identity/csrf.ts'
@@ -16,7 +17,8 @@ import {
   wrongPersonPage,
 } from './connect-pages.ts'
 import { configuredTarget, listViews } from './connection-list.ts'
-import { type Connections, Misdirected, type Target } from './connections.ts'
+import { type Connections, Misdirected } from './connections.ts'
+import type { Target } from './grants.ts'
 import type { People } from './issue.ts'
 import { GrantEnded } from './oauth.ts'
 import { reach } from './reach.ts'
@@ -63,6 +65,13 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
     if (!ticket || ticket.serverId !== serverId) return { page: 'expired' }
     if (ticket.issuer !== user.issuer || ticket.subject !== user.subject) return { page: 'wrong' }
     return { ticket }
+  }
+  /** What a server demanded in mid-call stays granted when the account is connected again. */
+  const wantedScope = (user: User, target: Target, ticket: Ticket | undefined): string | undefined => {
+    const own = connections
+      .list(user)
+      .find(({ serverId, providerId }) => serverId === target.server.id && providerId === target.provider.id)
+    return unionOf(ticket?.scope, own?.scopes)
   }
   const refuse = (reply: FastifyReply, page: 'wrong' | 'expired', user: User) =>
     page === 'wrong'
@@ -111,7 +120,7 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
     const target = targetOf(user, serverId)
     if (!target) return sendPage(reply, 403, notReachablePage(request.id))
     try {
-      const found = await connections.preview(target)
+      const found = await connections.preview(target, wantedScope(user, target, checked.ticket))
       return sendPage(
         reply,
         200,
@@ -146,7 +155,8 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
     if (!target) return sendPage(reply, 403, notReachablePage(request.id))
     if (checked.ticket && !tickets.use(checked.ticket)) return refuse(reply, 'expired', user)
     try {
-      const url = await connections.begin(user, target, browserId)
+      const scope = wantedScope(user, target, checked.ticket)
+      const url = await connections.begin(user, target, browserId, scope)
       return reply.header('cache-control', 'no-store').redirect(url.href, 303)
     } catch (error) {
       return fail(request, reply, error, target.server.name, user)

@@ -12,9 +12,10 @@ const stateSchema = z.object({
   providerId: z.string(),
   /** Digest of the browser's cookie. */
   browser: z.string(),
-  verifier: z.string(),
+  verifier: z.string().nullable(),
   clientId: z.string(),
-  resource: z.string(),
+  resource: z.string().optional(),
+  issuerKnown: z.boolean(),
   scope: z.string().nullable(),
   redirectUri: z.string(),
   /** Recorded before the browser leaves: the answer is checked against this one and exchanged nowhere else. */

@@ -1,6 +1,6 @@
 import type { SnapshotSource } from '../fleet/snapshots.ts'
 import type { ConnectionView } from './connect-pages.ts'
-import type { Target } from './connections.ts'
+import type { Target } from './grants.ts'
 import type { StoredCredential } from './vault.ts'
 
 /** By configuration alone: disconnecting works where policy no longer lets the person in. */

@@ -2,27 +2,25 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
-import type { ServerWorkloadConfig, UserTokenConfig } from '../config/schema.ts'
+import { unionOf } from '../../../shared/www-authenticate.ts'
 import type { CredentialChanges } from '../fleet/credential-changes.ts'
 import type { User } from '../identity/types.ts'
 import type { ConnectStates } from './connect-states.ts'
-import { type Discovered, discover } from './discovery.ts'
+import type { Discovered } from './discovery.ts'
+import { type Grant, locate, outboundOf, type Target, userGrant } from './grants.ts'
 import type { Networks } from './networks.ts'
 import { exchangeCode, revoke, startAuthorization } from './oauth.ts'
 import type { OAuthClients } from './oauth-clients.ts'
 import type { Outbound } from './outbound.ts'
 import type { CredentialKey, StoredCredential, Vault } from './vault.ts'
 
-export interface Target {
-  readonly server: ServerWorkloadConfig
-  readonly provider: UserTokenConfig
-}
-
 export interface Connections {
-  /** What connecting will ask for. Throws a Fault where discovery fails. */
-  preview(target: Target): Promise<Discovered>
+  /** What connecting will ask for; `scope` on top of what the server wants. Throws a Fault where discovery fails. */
+  preview(target: Target, scope?: string): Promise<Discovered>
   /** Where to send the browser. Throws a Fault. */
-  begin(user: User, target: Target, browser: string): Promise<URL>
+  begin(user: User, target: Target, browser: string, scope?: string): Promise<URL>
+  /** For renewing the tokens of such a connection. */
+  grantOf(target: Target): Grant
   /**
    * What came back. Throws `Misdirected` where the browser or the person is not the one that left, and then nothing
    * was exchanged; GrantEnded for the server's no; Fault otherwise.
@@ -71,16 +69,12 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   const { vault, states, clients, networks, changes, origin, clock, log } = deps
   const discoveries = new LRUCache<string, { at: number; found: Promise<Discovered> }>({ max: 200 })
 
-  const preview = ({ server, provider }: Target): Promise<Discovered> => {
-    const ask = {
-      serverUrl: provider.mcpServerUrl ?? server.url,
-      scopes: provider.scopes,
-      resource: provider.resource,
-    }
-    const key = JSON.stringify([ask, server.allowedNetworks, provider.allowedNetworks])
+  const discovered = (target: Target): Promise<Discovered> => {
+    const { server, provider } = target
+    const key = JSON.stringify([server.url, server.allowedNetworks, provider])
     const known = discoveries.get(key)
     if (known && clock.now() - known.at < rediscoverMs) return known.found
-    const entry = { at: clock.now(), found: discover(networks.of(provider, server), ask) }
+    const entry = { at: clock.now(), found: locate(networks, target) }
     discoveries.set(key, entry)
     entry.found.catch(() => {
       if (discoveries.get(key) === entry) discoveries.delete(key)
@@ -88,22 +82,29 @@ export function createConnections(deps: ConnectionsDeps): Connections {
     return entry.found
   }
 
-  const outboundFor = (url: string, { server, provider }: Target): Outbound => {
-    const { server: near, elsewhere } = networks.of(provider, server)
-    return new URL(url).origin === new URL(provider.mcpServerUrl ?? server.url).origin ? near : elsewhere
+  /** Scopes that an administrator wrote down are all there are. */
+  const preview = async (target: Target, scope?: string): Promise<Discovered> => {
+    const found = await discovered(target)
+    return target.provider.scopes ? found : { ...found, scope: unionOf(found.scope, scope) }
   }
+
+  const outboundFor = (url: string, target: Target): Outbound => outboundOf(networks, target, url)
   const about = ({ subject, serverId, providerId }: CredentialKey) => ({ subject, serverId, providerId })
 
   return {
     preview,
-    begin: async (user, target, browser) => {
+    grantOf: (target) => userGrant(target, { networks, clients, preview: discovered }),
+    begin: async (user, target, browser, scope) => {
       const { server, provider } = target
-      const found = await preview(target)
+      const found = await preview(target, scope)
       const redirectUri = callbackUrl(origin(), provider.id)
       const outbound = outboundFor(found.server.token_endpoint, target)
       const registrar = outboundFor(found.server.registration_endpoint ?? found.server.token_endpoint, target)
       const client = await clients.obtain(provider, found.server, redirectUri, registrar)
-      const { url, state, verifier } = await startAuthorization(found, client, redirectUri, outbound)
+      const { url, state, verifier } = await startAuthorization(found, client, redirectUri, outbound, {
+        pkce: provider.isPkceRequired,
+        parameters: Object.fromEntries(provider.customParameters.map(({ key, value }) => [key, value])),
+      })
       states.put(state, {
         issuer: user.issuer,
         subject: user.subject,
@@ -113,6 +114,7 @@ export function createConnections(deps: ConnectionsDeps): Connections {
         verifier,
         clientId: client.clientId,
         resource: found.resource,
+        issuerKnown: found.issuerKnown,
         scope: found.scope ?? null,
         redirectUri,
         server: found.server,
@@ -137,7 +139,12 @@ export function createConnections(deps: ConnectionsDeps): Connections {
         state.server,
         client,
         callback,
-        { state: query.get('state') ?? '', verifier: state.verifier, resource: state.resource },
+        {
+          state: query.get('state') ?? '',
+          verifier: state.verifier,
+          resource: state.resource,
+          issuerKnown: state.issuerKnown,
+        },
         outboundFor(state.server.token_endpoint, target),
       )
       vault.connect(
@@ -154,6 +161,7 @@ export function createConnections(deps: ConnectionsDeps): Connections {
           expiresAt: tokens.expiresIn === null ? null : clock.now() + tokens.expiresIn * 1000,
         },
         tokens.account,
+        state.scope ?? '',
       )
       log.info(about(state), 'account connected')
       changes.publish({ issuer: state.issuer, subject: state.subject, serverId: state.serverId })

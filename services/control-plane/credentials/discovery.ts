@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { Fault } from '../../../shared/faults.ts'
-import { type Challenge, parseChallenge, scopeOf } from './challenge.ts'
+import { type Challenge, parseChallenge, scopeOf } from '../../../shared/www-authenticate.ts'
 import type { Outbound } from './outbound.ts'
 
 /** What we use of RFC 8414 metadata; the rest of a document is dropped. */
@@ -16,6 +16,7 @@ export const authorizationServerSchema = z.object({
   id_token_signing_alg_values_supported: z.array(z.string()).optional(),
   code_challenge_methods_supported: z.array(z.string()).optional(),
   authorization_response_iss_parameter_supported: z.boolean().optional(),
+  client_id_metadata_document_supported: z.boolean().optional(),
 })
 export type AuthorizationServer = z.infer<typeof authorizationServerSchema>
 
@@ -25,6 +26,8 @@ export interface Discovered {
   readonly server: AuthorizationServer
   /** What to ask for, space-separated; undefined: leave it to the authorization server. */
   readonly scope: string | undefined
+  /** False for addresses of the configuration: nobody said what `iss` the server puts into its answers. */
+  readonly issuerKnown: boolean
 }
 
 export interface DiscoveryAsk {
@@ -32,6 +35,8 @@ export interface DiscoveryAsk {
   /** Decided by the configuration rather than discovered. */
   readonly scopes?: readonly string[] | undefined
   readonly resource?: string | undefined
+  /** False: a server that does not advertise PKCE is taken as well. */
+  readonly pkce?: boolean
 }
 
 export interface DiscoveryNetworks {
@@ -57,7 +62,10 @@ export async function discover(networks: DiscoveryNetworks, ask: DiscoveryAsk): 
   const document = await resourceMetadata(fetchFrom, url, challenge)
   // Servers of the 2025-03-26 revision have no such document and are their own authorization server.
   const issuer = document?.issuer ?? url.origin
-  const server = await authorizationServer(fetchFrom, issuer)
+  const server =
+    (await authorizationServer(fetchFrom, issuer, ask.pkce ?? true)) ??
+    (document ? undefined : unpublished(url.origin))
+  if (!server) throw wrong(`${issuer} publishes no metadata`)
   const { checkUrl } = fetchFrom(server.token_endpoint)
   await checkUrl(server.token_endpoint)
   await fetchFrom(server.authorization_endpoint).checkUrl(server.authorization_endpoint)
@@ -65,7 +73,28 @@ export async function discover(networks: DiscoveryNetworks, ask: DiscoveryAsk): 
     resource: ask.resource ?? document?.resource ?? ask.serverUrl,
     server,
     scope: chooseScope(ask.scopes, challenge.scope, document?.scopes, server),
+    issuerKnown: true,
   }
+}
+
+/** Where the 2025-03-26 revision expects the endpoints of a server that publishes nothing (its "fallbacks"). */
+const unpublished = (origin: string): AuthorizationServer => ({
+  issuer: origin,
+  authorization_endpoint: `${origin}/authorize`,
+  token_endpoint: `${origin}/token`,
+  registration_endpoint: `${origin}/register`,
+  token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
+})
+
+/** The metadata of one issuer, from the well-known addresses of RFC 8414 and OpenID Connect Discovery. */
+export async function discoverIssuer(
+  outbound: Outbound,
+  issuer: string,
+  pkce: boolean,
+): Promise<AuthorizationServer> {
+  const server = await authorizationServer(() => outbound, issuer, pkce)
+  if (!server) throw wrong(`${issuer} publishes no metadata`)
+  return server
 }
 
 /** Asks without a token. `ping` starts no session anywhere, whatever the server makes of it. */
@@ -120,7 +149,8 @@ function covers(resource: string, url: URL): boolean {
 async function authorizationServer(
   fetchFrom: (url: string) => Outbound,
   issuer: string,
-): Promise<AuthorizationServer> {
+  pkce: boolean,
+): Promise<AuthorizationServer | undefined> {
   if (!URL.canParse(issuer)) throw wrong('the authorization server is no URL')
   const { origin, pathname, search, hash } = new URL(issuer)
   if (search || hash) throw wrong('the authorization server has a query or a fragment')
@@ -137,12 +167,12 @@ async function authorizationServer(
     if (!parsed.success) throw wrong(`the metadata at ${candidate} lacks what RFC 8414 requires`)
     // RFC 8414 §3.3: byte for byte, else one server could speak for another (mix-up).
     if (parsed.data.issuer !== issuer) throw wrong(`the metadata at ${candidate} is of another issuer`)
-    if (!parsed.data.code_challenge_methods_supported?.includes('S256')) {
+    if (pkce && !parsed.data.code_challenge_methods_supported?.includes('S256')) {
       throw wrong(`${issuer} does not offer PKCE with S256`)
     }
     return parsed.data
   }
-  throw wrong(`${issuer} publishes no metadata`)
+  return undefined
 }
 
 /** The configuration's word, else the challenge, else what the server lists, else none. */

@@ -26,7 +26,7 @@ export interface IssuerDeps {
 export function createCredentialIssuer({ snapshots, people, provider, log }: IssuerDeps) {
   return async (request: CredentialRequest): Promise<CredentialAnswer> => {
     const applied = snapshots.current()
-    const { issuer, subject, clientId, serverId, rejected } = request
+    const { issuer, subject, clientId, serverId, rejected, scope } = request
     const deny = (reason: string): CredentialAnswer => {
       log.warn({ subject, clientId, serverId, reason }, 'credential denied')
       return { kind: 'denied', reason }
@@ -38,7 +38,7 @@ export function createCredentialIssuer({ snapshots, people, provider, log }: Iss
     if (!reached.allow) return deny(reached.reason)
     const { server, claims } = reached
     try {
-      return await provider(reached.provider).issue({ issuer, subject, claims, server, rejected })
+      return await provider(reached.provider).issue({ issuer, subject, claims, server, rejected, scope })
     } catch (error) {
       if (!(error instanceof Refused)) throw error
       log.warn(

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
-import type { UserTokenConfig } from '../config/schema.ts'
+import type { Secret } from '../config/secret.ts'
 import type { DatabaseSync } from '../store/database.ts'
 import type { AuthorizationServer } from './discovery.ts'
 import type { Outbound } from './outbound.ts'
@@ -16,18 +16,28 @@ export interface OAuthClient {
   readonly dynamic: boolean
 }
 
+/** What a provider's configuration says of our client. */
+export interface ClientSource {
+  readonly id: string
+  readonly clientId?: string | undefined
+  readonly clientSecret?: Secret | undefined
+}
+
 export interface OAuthClients {
-  /** The client for this provider there; registers one where none is configured (RFC 7591). Throws a Fault. */
+  /**
+   * The client for this provider there, in the order of MCP 2026-07-28: the configured one, our metadata document where
+   * the server takes such, else one that is registered now (RFC 7591). Throws a Fault.
+   */
   obtain(
-    provider: UserTokenConfig,
+    provider: ClientSource,
     server: AuthorizationServer,
     redirectUri: string,
     outbound: Outbound,
   ): Promise<OAuthClient>
   /** The client that tokens were issued to; undefined where it is no longer ours. */
-  known(provider: UserTokenConfig, server: AuthorizationServer, clientId: string): OAuthClient | undefined
+  known(provider: ClientSource, server: AuthorizationServer, clientId: string): OAuthClient | undefined
   /** The authorization server no longer knows it: the next `obtain` registers anew. */
-  forget(provider: UserTokenConfig, server: AuthorizationServer): void
+  forget(provider: ClientSource, server: AuthorizationServer): void
 }
 
 const registrationSchema = z.object({
@@ -49,6 +59,8 @@ export function createOAuthClients(
   sealer: Sealer,
   clock: Clock,
   clientName: () => string,
+  /** Address of our client metadata document for a provider; undefined where none can be fetched. */
+  documentUrl: (providerId: string) => string | undefined,
 ): OAuthClients {
   const select = db.prepare(
     'SELECT sealed, expires_at FROM oauth_client WHERE provider_id = ? AND authorization_server = ? AND redirect_uri = ?',
@@ -62,7 +74,7 @@ export function createOAuthClients(
   const context = (...key: string[]): string => `oauth-client:${JSON.stringify(key)}`
   const running = new Map<string, Promise<OAuthClient>>()
 
-  const configured = (provider: UserTokenConfig, server: AuthorizationServer): OAuthClient | undefined => {
+  const configured = (provider: ClientSource, server: AuthorizationServer): OAuthClient | undefined => {
     if (provider.clientId === undefined) return undefined
     const clientSecret = provider.clientSecret?.reveal() ?? null
     return {
@@ -74,7 +86,7 @@ export function createOAuthClients(
   }
 
   /** Binds a configured client to the authorization server that it was first used at. */
-  const pin = (provider: UserTokenConfig, server: AuthorizationServer, clientId: string): void => {
+  const pin = (provider: ClientSource, server: AuthorizationServer, clientId: string): void => {
     const marker = `configured:${clientId}`
     const others = selectServers
       .all(provider.id)
@@ -98,7 +110,7 @@ export function createOAuthClients(
   }
 
   const register = async (
-    provider: UserTokenConfig,
+    provider: ClientSource,
     server: AuthorizationServer,
     redirectUri: string,
     outbound: Outbound,
@@ -121,6 +133,8 @@ export function createOAuthClients(
         pin(provider, server, own.clientId)
         return own
       }
+      const document = documentUrl(provider.id)
+      if (server.client_id_metadata_document_supported && document) return documented(document)
       const before = stored(provider.id, server.issuer, redirectUri)
       if (before) return before
       const key = JSON.stringify([provider.id, server.issuer, redirectUri])
@@ -133,6 +147,7 @@ export function createOAuthClients(
     known: (provider, server, clientId) => {
       const own = configured(provider, server)
       if (own) return own.clientId === clientId ? own : undefined
+      if (clientId === documentUrl(provider.id)) return documented(clientId)
       for (const row of selectServers.all(provider.id)) {
         if (row.authorization_server !== server.issuer || String(row.redirect_uri).startsWith('configured:'))
           continue
@@ -144,6 +159,14 @@ export function createOAuthClients(
     forget: (provider, server) => void drop.run(provider.id, server.issuer),
   }
 }
+
+/** A client that is its document: the same at every authorization server, public, proved by PKCE and redirect URI. */
+const documented = (clientId: string): OAuthClient => ({
+  clientId,
+  clientSecret: null,
+  authMethod: 'none',
+  dynamic: true,
+})
 
 async function requestRegistration(
   server: AuthorizationServer,

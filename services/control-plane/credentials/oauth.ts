@@ -52,25 +52,38 @@ function configuration(
 export interface AuthorizationStart {
   readonly url: URL
   readonly state: string
-  readonly verifier: string
+  /** Null without PKCE. */
+  readonly verifier: string | null
+}
+
+export interface AuthorizationOptions {
+  readonly pkce: boolean
+  /** Of the configuration; what the flow itself writes can not be among them. */
+  readonly parameters: Readonly<Record<string, string>>
 }
 
 /** Where to send the browser: code flow, PKCE S256, `resource` (RFC 8707). */
 export async function startAuthorization(
-  found: Discovered,
+  found: Pick<Discovered, 'server' | 'scope'> & { readonly resource: string | undefined },
   client: OAuthClient,
   redirectUri: string,
   outbound: Outbound,
+  options: AuthorizationOptions,
 ): Promise<AuthorizationStart> {
   const state = openid.randomState()
-  const verifier = openid.randomPKCECodeVerifier()
+  const verifier = options.pkce ? openid.randomPKCECodeVerifier() : null
   const url = openid.buildAuthorizationUrl(configuration(found.server, client, outbound), {
+    ...options.parameters,
     redirect_uri: redirectUri,
     response_type: 'code',
     state,
-    code_challenge: await openid.calculatePKCECodeChallenge(verifier),
-    code_challenge_method: 'S256',
-    resource: found.resource,
+    ...(verifier === null
+      ? {}
+      : {
+          code_challenge: await openid.calculatePKCECodeChallenge(verifier),
+          code_challenge_method: 'S256',
+        }),
+    ...(found.resource === undefined ? {} : { resource: found.resource }),
     ...(found.scope === undefined ? {} : { scope: found.scope }),
     // OpenID Connect Core §11: a refresh token for offline use takes a consent that is shown.
     ...(found.scope?.split(' ').includes('offline_access') ? { prompt: 'consent' } : {}),
@@ -86,31 +99,48 @@ export function exchangeCode(
   server: AuthorizationServer,
   client: OAuthClient,
   callback: URL,
-  check: { state: string; verifier: string; resource: string },
+  check: CodeCheck,
   outbound: Outbound,
 ): Promise<Tokens> {
   return guarded(async () => {
+    const at = new URL(callback)
+    // Without metadata no issuer is known to compare with; each provider has a redirect URI of its own, which is the
+    // other defence against mix-up (RFC 9700 §4.4.2.2).
+    if (!check.issuerKnown) at.searchParams.delete('iss')
     const answer = await openid.authorizationCodeGrant(
       configuration(server, client, outbound),
-      callback,
-      { expectedState: check.state, pkceCodeVerifier: check.verifier },
-      { resource: check.resource },
+      at,
+      {
+        expectedState: check.state,
+        ...(check.verifier === null ? {} : { pkceCodeVerifier: check.verifier }),
+      },
+      resourceOf(check.resource),
     )
     return asTokens(answer, account(answer))
   })
 }
+
+export interface CodeCheck {
+  readonly state: string
+  readonly verifier: string | null
+  readonly resource: string | undefined
+  readonly issuerKnown: boolean
+}
+
+const resourceOf = (resource: string | undefined): Record<string, string> =>
+  resource === undefined ? {} : { resource }
 
 /** Throws GrantEnded where the refresh token is no longer good, Fault where a later try may succeed. */
 export function refresh(
   server: AuthorizationServer,
   client: OAuthClient,
   refreshToken: string,
-  resource: string,
+  resource: string | undefined,
   outbound: Outbound,
 ): Promise<Tokens> {
   return guarded(async () => {
     const config = configuration(server, client, outbound)
-    return asTokens(await openid.refreshTokenGrant(config, refreshToken, { resource }), null)
+    return asTokens(await openid.refreshTokenGrant(config, refreshToken, resourceOf(resource)), null)
   })
 }
 

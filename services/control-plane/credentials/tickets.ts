@@ -11,6 +11,8 @@ const ticketSchema = z.object({
   subject: z.string(),
   serverId: z.string(),
   providerId: z.string(),
+  /** What to ask for besides what the server asks for itself. */
+  scope: z.string().optional(),
   /** Milliseconds since the epoch. */
   expiresAt: z.number(),
 })
@@ -18,7 +20,7 @@ export type Ticket = z.infer<typeof ticketSchema>
 
 export interface Tickets {
   /** What a connect link carries: for whom and which server, ten minutes, sealed. `id` names it in the audit trail. */
-  make(key: CredentialKey): { text: string; id: string }
+  make(key: CredentialKey, scope?: string): { text: string; id: string }
   /** Undefined for one that is not ours, has expired or was used. */
   read(text: unknown): Ticket | undefined
   /** Spends it; false where it was spent already. */
@@ -39,9 +41,10 @@ export function createTickets(db: DatabaseSync, sealer: Sealer, clock: Clock): T
   const spent = db.prepare('SELECT 1 FROM used_ticket WHERE id = ?')
   const expire = db.prepare('DELETE FROM used_ticket WHERE expires_at <= ?')
   return {
-    make: ({ issuer, subject, serverId, providerId }) => {
+    make: ({ issuer, subject, serverId, providerId }, scope) => {
       const id = randomUUID()
-      const ticket: Ticket = { id, issuer, subject, serverId, providerId, expiresAt: clock.now() + lifeMs }
+      const about = { id, issuer, subject, serverId, providerId, ...(scope === undefined ? {} : { scope }) }
+      const ticket: Ticket = { ...about, expiresAt: clock.now() + lifeMs }
       return { id, text: sealer.seal(Buffer.from(JSON.stringify(ticket)), context).toString('base64url') }
     },
     read: (text) => {

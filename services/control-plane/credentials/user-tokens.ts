@@ -4,11 +4,11 @@ import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import { backoffMs } from '../../../shared/retry.ts'
-import type { ServerWorkloadConfig, UserTokenConfig } from '../config/schema.ts'
+import { covers, unionOf } from '../../../shared/www-authenticate.ts'
 import type { CredentialChanges } from '../fleet/credential-changes.ts'
-import type { Networks } from './networks.ts'
+import type { Grant } from './grants.ts'
+import { Refused } from './issued.ts'
 import { GrantEnded, refresh, type Tokens } from './oauth.ts'
-import type { OAuthClients } from './oauth-clients.ts'
 import type { CredentialKey, StoredCredential, TokenSet, Vault } from './vault.ts'
 
 export interface UserToken {
@@ -18,24 +18,29 @@ export interface UserToken {
 
 export interface UserTokenAsk {
   readonly key: CredentialKey
-  readonly provider: UserTokenConfig
-  readonly server: ServerWorkloadConfig
+  readonly grant: Grant
   /** SHA-256 (base64url) of the header value, or of the token in it, that the server refused. */
   readonly rejected?: string | undefined
+  /** Scopes that the server demanded. */
+  readonly scope?: string | undefined
 }
+
+/** Not without the person: never connected, connected no longer, or connected with less scope than is needed. */
+export type OwnerNeeded =
+  | { readonly needs: 'connect' }
+  | { readonly needs: 'reconnect'; readonly error: string }
+  | { readonly needs: 'scope'; readonly scope: string }
 
 export interface UserTokens {
   /**
-   * A token that is good now. `missing`: never connected; `broken`: must be connected again. Throws
-   * `credential.unavailable` where a refresh failed that may succeed later and the token at hand is over.
+   * A token that is good now, or why its owner is needed. Throws `credential.unavailable` where a refresh failed that may
+   * succeed later and the token at hand is over; Refused where the owner was asked for a scope before and did not get it.
    */
-  get(ask: UserTokenAsk): Promise<UserToken | 'missing' | 'broken'>
+  get(ask: UserTokenAsk): Promise<UserToken | OwnerNeeded>
 }
 
 export interface UserTokensDeps {
   readonly vault: Vault
-  readonly clients: OAuthClients
-  readonly networks: Networks
   readonly changes: CredentialChanges
   readonly clock: Clock
   /** 0 ≤ random() < 1. */
@@ -53,7 +58,7 @@ const refusedAgainMs = 30_000
 const backoff = { baseMs: 1_000, capMs: 60_000, floorMs: 250 }
 
 export function createUserTokens(deps: UserTokensDeps): UserTokens {
-  const { vault, clients, networks, changes, clock, random, log } = deps
+  const { vault, changes, clock, random, log } = deps
   const running = new Map<string, Promise<StoredCredential | undefined>>()
   const failures = new LRUCache<string, { count: number; notBefore: number }>({ max: 10_000 })
   const refusals = new LRUCache<string, number>({ max: 10_000 })
@@ -72,22 +77,19 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
   /** One refresh. What it answers is the row as it is afterwards: another's change may have come first. */
   const renew = async (stored: StoredCredential, tokens: TokenSet, ask: UserTokenAsk) => {
     const id = keyOf(stored)
-    const client = clients.known(ask.provider, tokens.server, tokens.clientId)
+    const client = ask.grant.client(tokens.server, tokens.clientId)
     if (tokens.refreshToken === null || client === undefined) {
       breakOff(stored, tokens.refreshToken === null ? 'no_refresh_token' : 'client_changed')
       return vault.find(stored)
     }
     let fresh: Tokens
     try {
-      const { elsewhere } = networks.of(ask.provider, ask.server)
-      const outbound = sameOrigin(tokens.server.token_endpoint, ask)
-        ? networks.of(ask.provider, ask.server).server
-        : elsewhere
+      const outbound = ask.grant.outbound(tokens.server.token_endpoint)
       fresh = await refresh(tokens.server, client, tokens.refreshToken, tokens.resource, outbound)
     } catch (error) {
       // A client of the configuration can be corrected there, and then the refresh token is good again.
       if (error instanceof GrantEnded && (error.code === 'invalid_grant' || client.dynamic)) {
-        if (error.code !== 'invalid_grant') clients.forget(ask.provider, tokens.server)
+        if (error.code !== 'invalid_grant') ask.grant.forgetClient(tokens.server)
         breakOff(stored, error.code)
         return vault.find(stored)
       }
@@ -122,17 +124,27 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
     return turn
   }
 
-  const get = async (ask: UserTokenAsk): Promise<UserToken | 'missing' | 'broken'> => {
+  const get = async (ask: UserTokenAsk): Promise<UserToken | OwnerNeeded> => {
     let stored = vault.find(ask.key)
-    if (!stored) return 'missing'
-    if (stored.state === 'broken') return 'broken'
+    if (!stored) return { needs: 'connect' }
+    if (stored.state === 'broken') return reconnect(stored)
+    if (ask.scope !== undefined && !covers(stored.scopes, ask.scope)) {
+      // Asked for already and not granted: the same question again would get the same answer.
+      if (covers(stored.requestedScopes, ask.scope)) throw new Refused('insufficient_scope')
+      return { needs: 'scope', scope: unionOf(stored.scopes, ask.scope) ?? '' }
+    }
     const id = keyOf(ask.key)
     let tokens = vault.open(ask.key)
     const rejected = ask.rejected !== undefined && fits(ask.rejected, tokens.accessToken)
     const lastRefusal = refusals.get(id) ?? Number.NEGATIVE_INFINITY
     if (rejected && !running.has(id) && clock.now() - lastRefusal < refusedAgainMs) {
       breakOff(stored, 'refused_by_server')
-      return 'broken'
+      return reconnect({ ...stored, lastError: 'refused_by_server' })
+    }
+    // The server moved to another authorization server: what the former one gave is of no use there (SEP-2352).
+    if (rejected && !running.has(id) && (await moved(ask, tokens))) {
+      breakOff(stored, 'authorization_server_changed')
+      return reconnect({ ...stored, lastError: 'authorization_server_changed' })
     }
     const due = stored.expiresAt !== null && stored.expiresAt - clock.now() < ahead(stored, random())
     const renewable = tokens.refreshToken !== null || over(stored)
@@ -140,8 +152,8 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
     if (!waiting && (rejected || (due && renewable))) {
       const before = stored.version
       stored = await renewOnce(stored, tokens, ask)
-      if (!stored) return 'missing'
-      if (stored.state === 'broken') return 'broken'
+      if (!stored) return { needs: 'connect' }
+      if (stored.state === 'broken') return reconnect(stored)
       if (rejected && stored.version !== before) refusals.set(id, clock.now())
       tokens = vault.open(ask.key)
     }
@@ -154,6 +166,11 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
     return { accessToken: tokens.accessToken, expiresAt: stored.expiresAt }
   }
 
+  const moved = async ({ grant }: UserTokenAsk, { server }: TokenSet): Promise<boolean> => {
+    const now = await grant.issuerNow()
+    return now !== undefined && now !== server.issuer
+  }
+
   const over = (stored: StoredCredential): boolean =>
     stored.expiresAt !== null && stored.expiresAt - clock.now() < marginMs
 
@@ -164,14 +181,15 @@ function keyOf(key: CredentialKey): string {
   return JSON.stringify([key.issuer, key.subject, key.serverId, key.providerId])
 }
 
+const reconnect = ({ lastError }: StoredCredential): OwnerNeeded => ({
+  needs: 'reconnect',
+  error: lastError ?? 'unknown',
+})
+
 /** With jitter: tokens that were issued together are not renewed together. */
 function ahead(stored: StoredCredential, random: number): number {
   const life = (stored.expiresAt ?? 0) - stored.refreshedAt
   return Math.max(marginMs, Math.min(aheadMs, life * aheadShare) * (1 - random * 0.25))
-}
-
-function sameOrigin(url: string, { server, provider }: UserTokenAsk): boolean {
-  return URL.canParse(url) && new URL(url).origin === new URL(provider.mcpServerUrl ?? server.url).origin
 }
 
 /** Whether a digest is of this token or of the header that carried it. */

@@ -18,7 +18,7 @@ const tokenSetSchema = z.object({
   accessToken: z.string(),
   refreshToken: z.string().nullable(),
   clientId: z.string(),
-  resource: z.string(),
+  resource: z.string().optional(),
   server: authorizationServerSchema,
 })
 export type TokenSet = z.infer<typeof tokenSetSchema>
@@ -28,7 +28,10 @@ export interface StoredCredential extends CredentialKey {
   readonly state: 'connected' | 'broken'
   /** How the server's authorization server calls the person, where it said so. */
   readonly account: string | null
+  /** As granted, space-separated. */
   readonly scopes: string
+  /** As asked for. */
+  readonly requestedScopes: string
   readonly authorizationServer: string
   /** Milliseconds since the epoch, as all times here; null where the token knows no end. */
   readonly expiresAt: number | null
@@ -50,7 +53,7 @@ export interface Vault {
   /** Throws Fault `internal` where the row is not the one that was sealed. */
   open(stored: CredentialKey): TokenSet
   /** A new connection in place of a former one. */
-  connect(key: CredentialKey, fresh: NewTokens, account: string | null): void
+  connect(key: CredentialKey, fresh: NewTokens, account: string | null, requestedScopes: string): void
   /** Replaces the tokens unless the connection changed since `stored`; answers whether it did. */
   swap(stored: StoredCredential, fresh: NewTokens): boolean
   /** The connection needs its owner; the same condition. */
@@ -72,11 +75,12 @@ export function createVault(db: DatabaseSync, sealer: Sealer, clock: Clock): Vau
     'SELECT * FROM user_credential WHERE issuer = ? AND subject = ? ORDER BY server_id, provider_id',
   )
   const insert = db.prepare(`INSERT INTO user_credential
-    (issuer, subject, server_id, provider_id, version, state, sealed, account, scopes, authorization_server,
-     expires_at, connected_at, refreshed_at)
-    VALUES (?, ?, ?, ?, ?, 'connected', ?, ?, ?, ?, ?, ?, ?)
+    (issuer, subject, server_id, provider_id, version, state, sealed, account, scopes, requested_scopes,
+     authorization_server, expires_at, connected_at, refreshed_at)
+    VALUES (?, ?, ?, ?, ?, 'connected', ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET version = excluded.version, state = 'connected', sealed = excluded.sealed,
-      account = excluded.account, scopes = excluded.scopes, authorization_server = excluded.authorization_server,
+      account = excluded.account, scopes = excluded.scopes,
+      requested_scopes = excluded.requested_scopes, authorization_server = excluded.authorization_server,
       expires_at = excluded.expires_at, connected_at = excluded.connected_at, refreshed_at = excluded.refreshed_at,
       last_error = NULL`)
   const update =
@@ -112,12 +116,23 @@ export function createVault(db: DatabaseSync, sealer: Sealer, clock: Clock): Vau
       const plain = sealer.open(Buffer.from(row.sealed as Uint8Array), context(key))
       return tokenSetSchema.parse(JSON.parse(plain.toString('utf8')))
     },
-    connect: (key, { tokens, scopes, expiresAt }, account) =>
+    connect: (key, { tokens, scopes, expiresAt }, account, requestedScopes) =>
       transaction(db, () => {
         const now = clock.now()
         const version = (find(key)?.version ?? 0) + 1
         const sealed = seal(key, tokens)
-        insert.run(...at(key), version, sealed, account, scopes, tokens.server.issuer, expiresAt, now, now)
+        insert.run(
+          ...at(key),
+          version,
+          sealed,
+          account,
+          scopes,
+          requestedScopes,
+          tokens.server.issuer,
+          expiresAt,
+          now,
+          now,
+        )
       }),
     swap: (stored, { tokens, scopes, expiresAt }) =>
       update.run(seal(stored, tokens), scopes, expiresAt, clock.now(), ...at(stored), stored.version)
@@ -144,6 +159,7 @@ function read(row: Record<string, unknown>): StoredCredential {
     state: row.state === 'connected' ? 'connected' : 'broken',
     account: text(row.account),
     scopes: String(row.scopes),
+    requestedScopes: String(row.requested_scopes),
     authorizationServer: String(row.authorization_server),
     expiresAt: number(row.expires_at),
     connectedAt: Number(row.connected_at),

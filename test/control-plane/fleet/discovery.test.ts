@@ -2,11 +2,11 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type Test, test } from 'tap'
-import { parseChallenge } from '../../../services/control-plane/credentials/challenge.ts'
 import { type DiscoveryAsk, discover } from '../../../services/control-plane/credentials/discovery.ts'
 import { createNetworks } from '../../../services/control-plane/credentials/networks.ts'
 import { createOutbound } from '../../../services/control-plane/credentials/outbound.ts'
 import { Fault } from '../../../shared/faults.ts'
+import { parseChallenge } from '../../../shared/www-authenticate.ts'
 
 type Reply = (request: IncomingMessage, response: ServerResponse, origin: string) => void
 const loopback = ['127.0.0.0/8', '::1/128']
@@ -261,11 +261,12 @@ test('a server in a private network can not name its neighbours', async (t) => {
 })
 
 test('WWW-Authenticate as servers write it', async (t) => {
-  const none = { resourceMetadata: undefined, scope: undefined }
+  const none = { error: undefined, resourceMetadata: undefined, scope: undefined }
   t.same(parseChallenge(null), none)
   t.same(parseChallenge('Basic realm="x"'), none)
   t.same(parseChallenge('Bearer'), none)
   t.same(parseChallenge('Bearer resource_metadata="https://a/b"'), {
+    error: undefined,
     resourceMetadata: 'https://a/b',
     scope: undefined,
   })
@@ -274,11 +275,13 @@ test('WWW-Authenticate as servers write it', async (t) => {
       'Basic realm="x", bearer error=invalid_token,scope="a  b a" , resource_metadata = "https://a"',
     ),
     {
+      error: 'invalid_token',
       resourceMetadata: 'https://a',
       scope: 'a b',
     },
   )
   t.same(parseChallenge('Bearer realm="say \\"hi\\", ok", scope=one'), {
+    error: undefined,
     resourceMetadata: undefined,
     scope: 'one',
   })

@@ -53,8 +53,8 @@ test('sealed values open with their context alone, and no two look alike', async
 
 test('rows that were swapped do not open', async (t) => {
   const { db, vault } = open()
-  vault.connect(keyOf('ann'), tokensOf('ann'), null)
-  vault.connect(keyOf('bob'), tokensOf('bob'), null)
+  vault.connect(keyOf('ann'), tokensOf('ann'), null, '')
+  vault.connect(keyOf('bob'), tokensOf('bob'), null, '')
   t.equal(vault.open(keyOf('ann')).accessToken, 'access-of-ann')
   const sealed = (name: string) =>
     db.prepare('SELECT sealed FROM user_credential WHERE subject = ?').get(name)!.sealed as Uint8Array
@@ -72,13 +72,13 @@ test('keys that would run together are different keys', async (t) => {
   const { vault } = open()
   const one = { issuer: 'a', subject: 'b","c', serverId: 'd', providerId: 'e' }
   const two = { issuer: 'a', subject: 'b', serverId: 'c","d', providerId: 'e' }
-  vault.connect(one, tokensOf('one'), null)
+  vault.connect(one, tokensOf('one'), null, '')
   t.equal(vault.find(two), undefined)
 })
 
 test('a swap takes the row that was read', async (t) => {
   const { vault } = open()
-  vault.connect(keyOf('ann'), tokensOf('ann'), 'ann@notes')
+  vault.connect(keyOf('ann'), tokensOf('ann'), 'ann@notes', '')
   const read = vault.find(keyOf('ann'))!
   t.ok(vault.swap(read, tokensOf('newer')))
   t.notOk(vault.swap(read, tokensOf('older')), 'the row has changed')

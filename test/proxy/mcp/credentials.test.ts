@@ -137,3 +137,47 @@ t.test('an account that is not connected yet', async (t) => {
   })
   t.same(await names(), ['notes_go'])
 })
+
+t.test('a server that demands more scope', async (t) => {
+  const rig = await startRig()
+  const server = await startLegacy((body, response, request) =>
+    request.headers.authorization === 'Bearer wide'
+      ? ok(body, response)
+      : response
+          .writeHead(403, { 'www-authenticate': 'Bearer error="insufficient_scope", scope="read write"' })
+          .end(),
+  )
+  t.teardown(async () => {
+    await Promise.all([rig.close(), server.close()])
+  })
+  rig.setServers([{ prefix: 'a', url: server.url, credential: 'required' }])
+  const asked: (string | undefined)[] = []
+  let given: 'narrow' | 'link' | 'wide' = 'link'
+  rig.credentials.answer = (_server, rejected, _principal, scope) => {
+    asked.push(scope)
+    if (scope !== undefined && given === 'link') {
+      return {
+        kind: 'authorization_required',
+        url: 'https://gw.test/more',
+        message: 'More.',
+        elicitationId: 'e2',
+      }
+    }
+    const value = scope !== undefined && given === 'wide' ? 'Bearer wide' : 'Bearer narrow'
+    t.equal(rejected, undefined, 'the token is not bad')
+    return {
+      kind: 'headers',
+      headers: [{ name: 'authorization', value }],
+      expiresAt: null,
+      credentialProviderId: 'cp',
+    }
+  }
+  const call = async () => (await post(rig, 'tools/call', { name: 'a_go' })).last
+  t.match((await call()).result, { isError: true, content: [{ text: /https:\/\/gw\.test\/more/ }] })
+  t.same(asked, [undefined, 'read write'])
+  given = 'wide'
+  t.match((await call()).result, { content: [{ text: 'ok' }] })
+  given = 'narrow'
+  t.equal((await call()).error?.code, 5022, 'the same token again is not tried')
+  t.equal(asked.length, 6)
+})

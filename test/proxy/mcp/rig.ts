@@ -31,6 +31,7 @@ export interface Rig {
       server: ServerWorkload,
       rejected: string | undefined,
       principal: Principal,
+      scope: string | undefined,
     ): CredentialAnswer | Promise<CredentialAnswer>
   }
   /** `change` may add to the snapshot what its policies name. */
@@ -105,7 +106,8 @@ export async function startRig(
   const core = createMcpCore({
     config: { ...proxyConfig(options.timeouts), stdioSocketPath: options.stdioSocketPath ?? null },
     credentials: {
-      get: async (principal, server, rejected) => credentials.answer(server, rejected, principal),
+      get: async (principal, server, rejected, scope) =>
+        credentials.answer(server, rejected, principal, scope),
     },
     recorder: {
       request: (_call, details) => events.push({ type: 'request', ...details }),

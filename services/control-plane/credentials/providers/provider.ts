@@ -2,6 +2,7 @@ import type { Clock } from '../../../../shared/clock.ts'
 import type { Claims } from '../../../../shared/dynamic-claims.ts'
 import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
 import type { ServerWorkloadConfig } from '../../config/schema.ts'
+import type { Grant, Target } from '../grants.ts'
 import type { IssuedCredentials } from '../issued.ts'
 import type { Networks } from '../networks.ts'
 import type { OwnTokens } from '../own-tokens.ts'
@@ -18,6 +19,8 @@ export interface CredentialAsk {
   readonly server: ServerWorkloadConfig
   /** Digest of a value that the server just refused. */
   readonly rejected?: string | undefined
+  /** Scopes that the server just demanded. */
+  readonly scope?: string | undefined
 }
 
 /** One way to get in at a server. */
@@ -30,6 +33,7 @@ export interface CredentialProvider {
 export interface ProviderDeps {
   readonly tokens: UserTokens
   readonly tickets: Tickets
+  readonly grantOf: (target: Target) => Grant
   readonly issued: IssuedCredentials
   readonly own: OwnTokens
   readonly networks: Networks

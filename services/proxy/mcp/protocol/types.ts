@@ -127,8 +127,16 @@ export interface Recorder {
 }
 
 export interface Credentials {
-  /** `rejected`: SHA-256 (base64url) of the credential value that the server refused. */
-  get(principal: Principal, server: ServerWorkload, rejected?: string): Promise<CredentialAnswer>
+  /**
+   * `rejected`: SHA-256 (base64url) of the credential value that the server refused; `scope`: what it demands beyond
+   * what the credential is good for.
+   */
+  get(
+    principal: Principal,
+    server: ServerWorkload,
+    rejected?: string,
+    scope?: string,
+  ): Promise<CredentialAnswer>
 }
 
 /** Boxes that a client carries for us: sealed with the tenant's keys, so that any worker opens what another made. */

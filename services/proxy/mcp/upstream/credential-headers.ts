@@ -37,8 +37,13 @@ export function createCredentialHeaders(credentials: Credentials) {
     return headers
   }
 
-  return (principal: Principal, server: ServerWorkload, rejected?: string): Headers | Promise<Headers> =>
-    server.credential === 'none' ? none : credentials.get(principal, server, rejected).then(toHeaders)
+  return (
+    principal: Principal,
+    server: ServerWorkload,
+    rejected?: string,
+    scope?: string,
+  ): Headers | Promise<Headers> =>
+    server.credential === 'none' ? none : credentials.get(principal, server, rejected, scope).then(toHeaders)
 }
 
 function present(answer: Extract<CredentialAnswer, { kind: 'headers' | 'aws-sigv4' }>): Headers {

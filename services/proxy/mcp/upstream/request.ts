@@ -1,5 +1,6 @@
 import type { Principal } from '../../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import { parseChallenge } from '../../../../shared/www-authenticate.ts'
 import { metaKeys, modernVersion, type ServerInfo, upstreamMeta } from '../protocol/shape.ts'
 import type {
   Era,
@@ -66,8 +67,25 @@ export class Unauthorized extends Error {
   }
 }
 
+/** HTTP 403 that names scopes: the credential is good and not enough (RFC 6750 §3.1). */
+export class InsufficientScope extends Error {
+  readonly scope: string
+
+  constructor(scope: string) {
+    super('HTTP 403 insufficient_scope')
+    this.name = 'InsufficientScope'
+    this.scope = scope
+  }
+}
+
+/** Throws Unauthorized or InsufficientScope for what says no to the credential; everything else passes. */
 export function refuseUnauthorized(exchanged: Exchanged): Exchanged {
   if (exchanged.status === 401) throw new Unauthorized()
+  if (exchanged.status === 403) {
+    const header = exchanged.headers['www-authenticate']
+    const { error, scope } = parseChallenge(typeof header === 'string' ? header : null)
+    if (error === 'insufficient_scope' && scope !== undefined) throw new InsufficientScope(scope)
+  }
   return exchanged
 }
 

@@ -14,6 +14,7 @@ import { type Exchanged, exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
 import { type LegacySession, NotLegacy } from './opening.ts'
 import {
+  InsufficientScope,
   legacyMessage,
   modernMessage,
   type Party,
@@ -204,30 +205,37 @@ export function createUpstreams(deps: {
     }
   }
 
-  /** Runs with the person's credential; one that the server refuses is asked for anew, once. */
+  /** Runs with the person's credential; one that the server refuses or finds too little is asked for anew, once. */
   async function withCredential<T>(
     { server, party, stop }: Pick<UpstreamRequest, 'server' | 'party' | 'stop'>,
     run: (credential: Headers) => Promise<T>,
   ): Promise<T> {
-    const asked = credentialHeaders(party.principal, server)
+    const { principal } = party
+    const asked = credentialHeaders(principal, server)
     const credential = asked instanceof Promise ? await within(asked, stop) : asked
     const local = server.url.startsWith('stdio:')
     const carry = (headers: Headers): Headers => (local ? withParty(headers, party.principalKey) : headers)
+    let fresh: Headers
     try {
       return await run(carry(credential))
     } catch (error) {
-      if (!(error instanceof Unauthorized)) throw error
+      if (!(error instanceof Unauthorized || error instanceof InsufficientScope)) throw error
+      if (server.credential === 'none') {
+        throw new Fault('upstream.rejected', {
+          detail: 'the server wants a credential and none is configured',
+        })
+      }
+      const again =
+        error instanceof Unauthorized
+          ? credentialHeaders(principal, server, digest(credential))
+          : credentialHeaders(principal, server, undefined, error.scope)
+      fresh = await within(Promise.resolve(again), stop)
+      if (error instanceof InsufficientScope && digest(fresh) === digest(credential)) throw tooLittle(error)
     }
-    if (server.credential === 'none') {
-      throw new Fault('upstream.rejected', { detail: 'the server wants a credential and none is configured' })
-    }
-    const fresh = await within(
-      Promise.resolve(credentialHeaders(party.principal, server, digest(credential))),
-      stop,
-    )
     try {
       return await run(carry(fresh))
     } catch (error) {
+      if (error instanceof InsufficientScope) throw tooLittle(error)
       if (!(error instanceof Unauthorized)) throw error
       throw new Fault('upstream.rejected', { detail: 'the server refused the credential twice (HTTP 401)' })
     }
@@ -259,4 +267,9 @@ export function createUpstreams(deps: {
     },
     size: () => sessions.size(),
   }
+}
+
+/** More scope does not cure it: the credential at hand has been granted what was demanded, or can not get it. */
+function tooLittle({ scope }: InsufficientScope): Fault {
+  return new Fault('upstream.rejected', { detail: `the server demands more scope (HTTP 403): ${scope}` })
 }
