@@ -8,6 +8,7 @@ export {
   type ToolQuestion,
   type Trace,
 } from './policy/decide.ts'
+export { type Ask, type Explanation, explain, type Step } from './policy/explain.ts'
 export { indexSnapshot } from './policy/snapshot-index.ts'
 export type {
   Circumstances,

@@ -100,6 +100,7 @@ export function parseConfig(source: string, path: string, options: LoadOptions =
     )
   }
   const config = complete(parsed.data)
+  if (config.geoip) config.geoip = { database: resolve(dirname(path), config.geoip.database) }
   for (const warning of warnAbout(config)) options.warn?.(format(warning).text)
   return config
 }

@@ -2,6 +2,19 @@ import type { ProblemAt } from './messages.ts'
 import { celReads } from './policy-schema.ts'
 import type { List } from './references.ts'
 
+/** Here too decisions are made on place: tokens and credentials go out only where the conditions hold. */
+export function geoNeedsDatabase(problems: ProblemAt[], geoip: unknown, conditions: List): void {
+  if (geoip !== undefined) return
+  for (const [index, { type }] of conditions) {
+    if (type !== 'AembitGeoIPCondition') continue
+    problems.push({
+      path: ['accessConditions', index, 'type'],
+      message:
+        'needs a GeoIP database, add geoip: {database: <file>} here and AEMBIT_GEOIP_DATABASE_PATH at each gateway',
+    })
+  }
+}
+
 /** What a policy for the gateway can not decide on: there is no server and no tool yet. */
 export function gatewayPolicies(problems: ProblemAt[], policies: List, conditions: List): void {
   for (const [index, policy] of policies) {

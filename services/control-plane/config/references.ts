@@ -1,6 +1,6 @@
 import { closest } from '../../../shared/config/env.ts'
 import type { ProblemAt } from './messages.ts'
-import { gatewayPolicies } from './policy-references.ts'
+import { gatewayPolicies, geoNeedsDatabase } from './policy-references.ts'
 import { defaultPrefix } from './schema.ts'
 
 export type Raw = Record<string, unknown>
@@ -29,6 +29,7 @@ export function checkReferences(file: unknown): ProblemAt[] {
   unresolvableUserTokens(problems, lists)
   ownAudiences(problems, root, lists.credentialProviders)
   gatewayPolicies(problems, lists.accessPolicies, lists.accessConditions)
+  geoNeedsDatabase(problems, root.geoip, lists.accessConditions)
   return problems
 }
 

@@ -162,6 +162,8 @@ export function createConfigSchema(readSecret: SecretReader) {
       )
       .default([]),
     credentialProviders: z.array(credentialProvider).default([]),
+    /** A MaxMind-format database (City or Country), for conditions on place; relative to this file. */
+    geoip: z.strictObject({ database: z.string().min(1).max(4096) }).optional(),
     accessConditions: z.array(accessCondition).default([]),
     contentSecurity: z.array(contentSecurity).default([]),
     accessPolicies: z
@@ -207,6 +209,7 @@ export interface Config {
   trustProviders: Named<Parsed['trustProviders'][number]>[]
   serverWorkloads: (Omit<Named<Parsed['serverWorkloads'][number]>, 'prefix'> & { prefix: string | null })[]
   credentialProviders: CredentialProviderConfig[]
+  geoip: Parsed['geoip']
   accessConditions: Named<Parsed['accessConditions'][number]>[]
   contentSecurity: Named<Parsed['contentSecurity'][number]>[]
   accessPolicies: Named<Parsed['accessPolicies'][number]>[]
