@@ -209,7 +209,7 @@ export interface Config {
   trustProviders: Named<Parsed['trustProviders'][number]>[]
   serverWorkloads: (Omit<Named<Parsed['serverWorkloads'][number]>, 'prefix'> & { prefix: string | null })[]
   credentialProviders: CredentialProviderConfig[]
-  geoip: Parsed['geoip']
+  geoip?: Parsed['geoip']
   accessConditions: Named<Parsed['accessConditions'][number]>[]
   contentSecurity: Named<Parsed['contentSecurity'][number]>[]
   accessPolicies: Named<Parsed['accessPolicies'][number]>[]

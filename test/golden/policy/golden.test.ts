@@ -48,6 +48,8 @@ interface File {
   given: Record<string, Section> & {
     blocks?: Omit<Block, 'since'>[]
     people?: Record<string, Person>
+    /** Policies that are for clients without a person. */
+    forClients?: string[]
     more?: Record<string, Section>
   }
   cases: { it: string; when: When; then: string }[]
@@ -59,7 +61,7 @@ const world = read('world.yaml') as World
 
 /** Sections of a file replace policies and join everything else of the world. */
 function configurationOf(given: File['given']): string {
-  const { blocks: _blocks, people: _people, more = {}, ...sections } = given
+  const { blocks: _blocks, people: _people, forClients: _forClients, more = {}, ...sections } = given
   const file: Record<string, unknown> = { ...world.configuration }
   for (const [name, entries] of Object.entries(sections)) {
     const former = name === 'accessPolicies' ? [] : ((file[name] ?? []) as Section)
@@ -79,7 +81,13 @@ for (const name of readdirSync(folder).filter((each) => each.endsWith('.yaml') &
       issuerKeys: { keys: [] },
       revocations: [],
     })
-    const index = indexSnapshot({ ...compiled, blocks: (given.blocks ?? []) as Block[] })
+    const index = indexSnapshot({
+      ...compiled,
+      blocks: (given.blocks ?? []) as Block[],
+      policies: compiled.policies.map((policy) =>
+        given.forClients?.includes(policy.id) ? { ...policy, subjects: ['client'] } : policy,
+      ),
+    })
     for (const { it, when, then } of cases) {
       count++
       const person = { ...world.people, ...given.people }[when.who]
