@@ -107,6 +107,8 @@ export const faults = {
   'prompt.unknown': no(200, 'Unknown prompt.', { rpc: -32602 }),
   'resource.unknown': no(200, 'Resource not found.', { rpc: -32002 }),
   'cursor.invalid': no(200, 'The cursor is not one that this gateway gave you.', { rpc: -32602 }),
+  'listen.limit': no(200, 'There are too many subscriptions; end some first.', { rpc: 4290, retry: true }),
+  'listen.ended': no(200, 'The subscription has ended; listen again to go on.', { rpc: 5030, retry: true }),
   'policy.denied': no(200, 'Policy does not allow this.', { rpc: 4030 }),
   'policy.gateway_denied': no(403, 'No policy lets this client and user use this gateway.', { rpc: 4030 }),
   'snapshot.none': no(503, 'The gateway has no policy yet; try again shortly.', { rpc: 5030, retry: true }),

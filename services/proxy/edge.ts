@@ -23,6 +23,7 @@ import { KeepAlive } from './reply.ts'
 import { SessionBox } from './session-box.ts'
 import { Sessions } from './sessions.ts'
 import { SnapshotHolder } from './snapshot.ts'
+import { CallStanding } from './standing.ts'
 import { SyncLink } from './sync-link.ts'
 
 export interface EdgeParts {
@@ -47,6 +48,7 @@ export class Edge {
   readonly #jwks: { fetch: Fetch; close(): Promise<void> }
   readonly #box = new SessionBox()
   readonly #core: McpCore
+  readonly #standing: CallStanding
   readonly #pipeline: Pipeline
   readonly snapshots: SnapshotHolder
   readonly sessions: Sessions
@@ -78,8 +80,10 @@ export class Edge {
       onSwap: (index) => {
         this.verifier.swap(index)
         this.#core.recheck((principal, serverId) => objection(index, this.verifier, principal, serverId))
+        this.#standing.look()
       },
     })
+    this.#standing = new CallStanding({ clock, verifier: this.verifier, snapshots: this.snapshots })
     this.sessions = new Sessions({
       box: this.#box,
       idleTtlMs: config.sessionIdleTtlSecs * 1000,
@@ -103,6 +107,7 @@ export class Edge {
       sessions: this.sessions,
       log,
       clock,
+      standing: this.#standing,
       seals: {
         seal: (purpose, plain) => this.#box.seal(Buffer.from(plain), purpose),
         open: (purpose, sealed) => this.#box.open(sealed, purpose, maxSealedChars)?.toString('utf8'),
@@ -146,7 +151,10 @@ export class Edge {
       clock: this.#clock,
       log: this.#context.log,
       onKeys: (keys) => this.#box.rekey(keys),
-      onInvalidation: (issuer, subject, serverId) => this.credentials.drop(issuer, subject, serverId),
+      onInvalidation: (issuer, subject, serverId) => {
+        this.credentials.drop(issuer, subject, serverId)
+        this.#core.credentialChanged(issuer, subject, serverId)
+      },
       onGap: () => this.credentials.dropAll(),
       onState: (fault) => check('proxy.sync', fault ? 'failing' : 'running', fault),
     })
@@ -209,6 +217,7 @@ export class Edge {
     await this.#core.close()
     await Promise.all([this.#sync?.close(), this.#passthrough.close(), this.#jwks.close()])
     this.#keepAlive.close()
+    this.#standing.close()
     await this.spool.close()
     return left
   }

@@ -94,6 +94,11 @@ export class TokenVerifier {
     return pending.then((verified) => this.#checked(verified))
   }
 
+  /** What tokens are verified against; another value means that a verified one may not be so any more. */
+  get trust(): string {
+    return this.#trustDigest
+  }
+
   /** A token that was verified before, on the snapshot of now. Throws token.revoked. */
   recheck(verified: Verified): Verified {
     return this.#checked(verified)

@@ -1,6 +1,7 @@
-import type { Access } from './access.ts'
+import type { Access, createAccess } from './access.ts'
 import type { Catalogue } from './catalogue.ts'
 import type { Flight, RequestCall } from './flight.ts'
+import type { Notices } from './notices/notices.ts'
 import type { ServerInfo } from './protocol/shape.ts'
 import type { CoreDeps, JsonObject, Seals } from './protocol/types.ts'
 import type { ParkedCalls } from './rounds/parked.ts'
@@ -12,6 +13,8 @@ import type { Upstreams } from './upstream/upstreams.ts'
 export interface Parts extends CoreDeps {
   readonly upstreams: Upstreams
   readonly catalogue: Catalogue
+  readonly notices: Notices
+  readonly accessOf: ReturnType<typeof createAccess>
   readonly seals: Seals
   readonly parked: ParkedCalls
 }

@@ -5,6 +5,7 @@ import { createCatalogue } from './catalogue.ts'
 import type { Context, Parts } from './context.ts'
 import { Cancelled, Flights, type RequestCall } from './flight.ts'
 import { methods } from './methods/table.ts'
+import { Notices } from './notices/notices.ts'
 import { partyOf, principalKeyOf } from './party.ts'
 import { faultError, isNotification, isObject, isRequest, isResponse } from './protocol/jsonrpc.ts'
 import { metaKeys, type ServerInfo } from './protocol/shape.ts'
@@ -17,6 +18,8 @@ import { createUpstreams } from './upstream/upstreams.ts'
 
 /** For methods that wait for no server, and the outer limit of those that wait for many. */
 const ownLimitMs = 60_000
+/** Streams of notices take at most this part of the requests that a worker takes at a time. */
+const listenShare = 0.5
 /** Nobody is warmed up for with more servers than this: most of them would never be used. */
 const warmServers = 50
 
@@ -33,13 +36,25 @@ export function createMcpCore(deps: CoreDeps): McpCore {
   }
   const seals = deps.seals ?? createProcessSeals()
   const http = createUpstreamHttp(config.stdioSocketPath)
-  const upstreams = createUpstreams({ http, credentials: deps.credentials, config, clock, log, info })
+  const upstreams = createUpstreams({
+    http,
+    credentials: deps.credentials,
+    config,
+    clock,
+    log,
+    info,
+    onSession: (party, session) => notices.channels.moved(party, session),
+  })
   const catalogue = createCatalogue({ upstreams, config, clock, log })
+  const notices = new Notices(
+    { upstreams, catalogue, clock, log, random: deps.random ?? Math.random },
+    Math.ceil(config.limits.concurrent * listenShare),
+  )
+  const accessOf = createAccess()
   const parked = new ParkedCalls(deps.parkedLimits)
-  const parts: Parts = { ...deps, upstreams, catalogue, seals, parked }
+  const parts: Parts = { ...deps, upstreams, catalogue, notices, accessOf, seals, parked }
   const states = createRequestStates(seals, clock)
   const flights = new Flights((call) => call.session?.id ?? principalKeyOf(call.principal))
-  const accessOf = createAccess()
   /** Log level that a legacy session asked for by logging/setLevel. */
   const sessionLevels = new LRUCache<string, string>({ max: 50_000 })
 
@@ -115,18 +130,25 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       flights.recheck(objection)
       parked.recheck(objection)
     },
+    credentialChanged(issuer, subject, serverId) {
+      notices.channels.refresh(JSON.stringify([issuer, subject]), serverId)
+    },
     async drain(deadlineMs) {
+      notices.drain()
       const left = await Promise.all([flights.drained(deadlineMs), parked.drained(deadlineMs)])
       return left[0] + left[1]
     },
     async close() {
       flights.end()
       parked.end()
+      await notices.closed()
       await upstreams.close()
     },
     stats: () => ({
       activeCalls: flights.size,
       parkedCalls: parked.size,
+      listeners: notices.listeners,
+      noticeStreams: notices.channels.size,
       upstreamSessions: upstreams.size(),
     }),
   }

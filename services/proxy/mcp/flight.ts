@@ -62,13 +62,13 @@ export class Flight {
 
   /** Opens the stream where the answer takes long. */
   tick(): void {
-    if (!this.#over && !this.#writer && this.ageMs > openStreamMs) this.#stream()
+    if (!this.#over && !this.#writer && this.ageMs > openStreamMs) this.stream()
   }
 
   /** Sends a notification on the call's stream, opening it where needed. */
   notify({ method, params }: Omit<JsonRpcNotification, 'jsonrpc'>): void | Promise<void> {
     if (this.#over) return
-    return this.#stream().send(JSON.stringify({ jsonrpc: '2.0', method, ...(params ? { params } : {}) }))
+    return this.stream().send(JSON.stringify({ jsonrpc: '2.0', method, ...(params ? { params } : {}) }))
   }
 
   /** Sends a server's request to the client and waits for the answer that the client POSTs. */
@@ -81,7 +81,7 @@ export class Flight {
     this.call.signal.addEventListener('abort', gone, { once: true })
     this.stop.hold()
     try {
-      await this.#stream().send(
+      await this.stream().send(
         JSON.stringify({ jsonrpc: '2.0', id, method, params: isObject(params) ? params : {} }),
       )
       const { result, error } = await Promise.race([
@@ -126,12 +126,13 @@ export class Flight {
   /** Ends without an answer. */
   abandon(): void {
     if (this.#over) return
-    const stream = this.#stream()
+    const stream = this.stream()
     this.#over = true
     stream.end()
   }
 
-  #stream(): SseWriter {
+  /** The call's stream, opened where it is not. */
+  stream(): SseWriter {
     this.#writer ??= this.call.reply.stream()
     return this.#writer
   }

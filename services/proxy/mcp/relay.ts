@@ -1,11 +1,11 @@
 import { Fault } from '../../../shared/faults.ts'
 import type { Decision } from '../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
-import type { Catalogue } from './catalogue.ts'
 import { canElicitUrl, connectAnswer, elicitUrls } from './connect.ts'
 import type { Context } from './context.ts'
 import { type Answered, Cancelled } from './flight.ts'
 import { principalKeyOf } from './party.ts'
+import { isChange } from './protocol/changes.ts'
 import { faultError, isObject } from './protocol/jsonrpc.ts'
 import { isPlain, logLevels, metaKeys, shapeError, shapeResult, withId } from './protocol/shape.ts'
 import type {
@@ -141,8 +141,9 @@ async function send(context: Context, target: RelayTarget): Promise<UpstreamAnsw
           stop,
           onRequest,
           onNotification(message) {
-            noteChange(deps.catalogue, server, message.method)
-            return onNotification(message)
+            // What changed concerns everybody, also while nobody waits for this call.
+            if (!isChange(message)) return onNotification(message)
+            deps.notices.hear(context.party, server, message)
           },
         }),
     )
@@ -185,11 +186,12 @@ function toAnswer({ call, states, party }: Context, server: ServerWorkload, turn
 
 /** What a server may say before its answer, as far as the client has a place for it. */
 function onNotification(
-  { call, flight, deps }: Context,
+  { call, party, flight, deps }: Context,
   server: ServerWorkload,
   progressToken: unknown,
-  { method, params }: JsonRpcNotification,
+  notification: JsonRpcNotification,
 ): void | Promise<void> {
+  const { method, params } = notification
   switch (method) {
     case 'notifications/progress':
       flight.extend()
@@ -204,17 +206,7 @@ function onNotification(
       if (call.era === 'legacy') return flight.notify(params ? { method, params } : { method })
       return
     default:
-      return noteChange(deps.catalogue, server, method)
-  }
-}
-
-/** Not passed on, since no client was promised it; but our own listings are old from now on. */
-function noteChange(catalogue: Catalogue, server: ServerWorkload, method: string): void {
-  if (method === 'notifications/tools/list_changed') catalogue.changed('tools', server)
-  else if (method === 'notifications/prompts/list_changed') catalogue.changed('prompts', server)
-  else if (method === 'notifications/resources/list_changed') {
-    catalogue.changed('resources', server)
-    catalogue.changed('resourceTemplates', server)
+      if (isChange(notification)) deps.notices.hear(party, server, notification)
   }
 }
 

@@ -113,6 +113,7 @@ export class FakeCore implements McpCore {
     this.deps = deps
   }
   recheck(): void {}
+  credentialChanged(): void {}
   async handle(call: McpCall): Promise<void> {
     this.calls.push(call)
     if (this.behaviour) return this.behaviour(call, this.deps)

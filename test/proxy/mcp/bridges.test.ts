@@ -373,7 +373,7 @@ t.test('methods of the other era and of nobody are unknown', async (t) => {
   rig.setServers([])
   t.equal((await post(rig, 'server/discover')).last.error?.code, -32601)
   t.equal((await post(rig, 'resources/subscribe', { uri: 'x://y' })).last.error?.code, -32601)
-  for (const method of ['ping', 'initialize', 'logging/setLevel', 'subscriptions/listen', 'constructor']) {
+  for (const method of ['ping', 'initialize', 'logging/setLevel', 'resources/subscribe', 'constructor']) {
     t.equal((await post(rig, method, { _meta: modernMeta() })).last.error?.code, -32601, method)
   }
   t.same((await post(rig, 'ping')).last, { jsonrpc: '2.0', id: 1, result: {} })

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import http from 'node:http'
 import t from 'tap'
-import { templateFits } from '../../../services/proxy/mcp/methods/resources.ts'
+import { templateFits } from '../../../services/proxy/mcp/holders.ts'
 import { withId } from '../../../services/proxy/mcp/protocol/shape.ts'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
 import { encodeHeaderValue } from '../../../services/proxy/mcp/upstream/headers.ts'

@@ -5,8 +5,16 @@ import { isObject } from '../protocol/jsonrpc.ts'
 import { legacyVersions, logLevels, modernVersion, shapeResult } from '../protocol/shape.ts'
 import type { Relayed } from '../relay.ts'
 
-/** Only what is delivered: no listChanged and no subscribe, since GET is 405 and a POST stream may not be open. */
-const capabilities = { tools: {}, resources: {}, prompts: {}, completions: {}, logging: {} }
+/** Legacy clients have no stream yet that could carry changes. */
+const legacyCapabilities = { tools: {}, resources: {}, prompts: {}, completions: {}, logging: {} }
+/** Changes come on `subscriptions/listen`. */
+const capabilities = {
+  tools: { listChanged: true },
+  resources: { listChanged: true, subscribe: true },
+  prompts: { listChanged: true },
+  completions: {},
+  logging: {},
+}
 /** Names in the instructions; a person with more servers finds them by listing. */
 const namedServers = 50
 const discoverTtlMs = 60_000
@@ -34,7 +42,7 @@ export async function initialize({ call, params, access, info, deps }: Context):
   deps.recorder.request(call, { server: null, decision: null, outcome: 'Passthrough' })
   const result = {
     protocolVersion,
-    capabilities,
+    capabilities: legacyCapabilities,
     serverInfo: info,
     instructions: instructions(access.allowed),
   }

@@ -1,4 +1,5 @@
 import type { Context } from '../context.ts'
+import { listen } from '../notices/listen.ts'
 import type { Era } from '../protocol/types.ts'
 import type { Relayed } from '../relay.ts'
 import { callTool, complete, getPrompt } from './calls.ts'
@@ -28,5 +29,6 @@ export const methods: ReadonlyMap<string, Method> = new Map<string, Method>([
   ['tools/call', { timeout: 'tools_call', run: callTool }],
   ['prompts/get', { timeout: 'prompts_get', run: getPrompt }],
   ['resources/read', { timeout: 'resources_read', run: (context) => readResource(context) }],
+  ['subscriptions/listen', { era: 'modern', run: listen }],
   ['completion/complete', { timeout: 'completion', run: complete }],
 ])

@@ -147,6 +147,20 @@ export interface Seals {
   open(purpose: string, sealed: string): string | undefined
 }
 
+/** Someone who has a call that lasts. */
+export interface Follower {
+  /** The policy to decide on from now; also told from time to time, since a decision may depend on the time. */
+  changed(index: PolicyIndex, circumstances: Circumstances): void
+  /** Once: the caller may not go on, for a reason such as a token that expired. */
+  ended(fault: Fault): void
+}
+
+/** Whether who made a call would still be let in, for calls that last longer than a moment. */
+export interface Standing {
+  /** Gives what ends the following. */
+  follow(call: McpCall, on: Follower): () => void
+}
+
 export interface CoreDeps {
   readonly config: ConfigOf['proxy']
   readonly credentials: Credentials
@@ -161,6 +175,10 @@ export interface CoreDeps {
   }
   readonly log: Logger
   readonly clock: Clock
+  /** Absent: who was let in stays so. */
+  readonly standing?: Standing
+  /** 0 ≤ random() < 1, for waits between attempts; Math.random unless told. */
+  readonly random?: () => number
   /** Absent: boxes are sealed with a key of this process and open nowhere else. */
   readonly seals?: Seals
   /** How many calls may wait for answers of modern clients, and how long; usual limits unless told. */
@@ -177,7 +195,9 @@ export interface McpCore {
   endSession(session: Session): Promise<void>
   /** Another policy is in force: ends every call and stream that `objection` has something against. */
   recheck(objection: Objection): void
-  /** Resolves when no call is running, or at the deadline, with the number left. */
+  /** The credential of a person for a server, or for all of them, is another one from now on. */
+  credentialChanged(issuer: string, subject: string, serverId?: string): void
+  /** Resolves when no call is running, or at the deadline, with the number left. Streams that last are ended first. */
   drain(deadlineMs: number): Promise<number>
   close(): Promise<void>
   stats(): Record<string, number>

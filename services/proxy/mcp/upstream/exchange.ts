@@ -29,6 +29,8 @@ export interface ExchangeOptions {
   limit: number
   /** Path and query instead of the server's own. */
   path?: string
+  /** The answer is a stream that stays open. */
+  lasting?: boolean
   /** The answer to the request comes on another stream: what comes back here is only whether it was taken. */
   answeredElsewhere?: boolean
   /** Notifications and requests that arrive on the stream before the answer. A promise holds the server back. */
@@ -58,11 +60,11 @@ export function exchange(
   options: ExchangeOptions,
 ): Promise<Exchanged> {
   return new Promise((resolve, reject) => {
-    const { message, headers, path } = options
+    const { message, headers, path, lasting } = options
     const handler = new Handler(options, resolve, reject)
     try {
       const body = message === undefined ? null : JSON.stringify(message)
-      http.dispatch(server, message === undefined ? 'DELETE' : 'POST', headers, body, handler, path)
+      http.dispatch(server, message === undefined ? 'DELETE' : 'POST', headers, body, handler, path, lasting)
     } catch (error) {
       handler.fail(Fault.from(error, 'upstream.unreachable'))
     }

@@ -37,6 +37,8 @@ export interface UpstreamHttp {
     handler: Dispatcher.DispatchHandler,
     /** Path and query at the same origin instead of the server's own. */
     path?: string,
+    /** The answer is a stream that stays open; every GET is. */
+    lasting?: boolean,
   ): void
   close(): Promise<void>
 }
@@ -117,10 +119,10 @@ export function createUpstreamHttp(stdioSocketPath: string | null): UpstreamHttp
   }
 
   return {
-    dispatch(server, method, headers, body, handler, where) {
+    dispatch(server, method, headers, body, handler, where, lasting = method === 'GET') {
       const target = targetOf(server)
       const { agents, origin } = target
-      const agent = method === 'GET' ? agents.streams : agents.agent
+      const agent = lasting ? agents.streams : agents.agent
       const { query, sign } = headers[presentation] ?? {}
       const plain = where ?? target.path
       const path = query === undefined ? plain : `${plain}${plain.includes('?') ? '&' : '?'}${query}`

@@ -26,6 +26,8 @@ export interface LegacySession {
   logLevel: string | undefined
   /** Every header of a request in this session. Built once per credential. */
   headers(credential: Headers): Headers
+  /** Where the session's one stream carries everything (HTTP+SSE): who hears what belongs to no call. */
+  readonly listen: SseChannel['listen'] | undefined
   /** One message to the server, over the transport that the session lives on. */
   exchange(options: ExchangeOptions): Promise<Exchanged>
 }
@@ -203,6 +205,7 @@ function createSession(
       built = legacyHeaders(credential, own)
       return built
     },
+    listen: channel && ((listener) => channel.listen(listener)),
     exchange: (options) => (channel ? channel.exchange(options) : exchange(http, server, options)),
   }
 }

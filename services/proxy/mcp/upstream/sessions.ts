@@ -20,6 +20,8 @@ export interface LegacySessions {
     credential: Headers,
     gone?: LegacySession,
   ): LegacySession | Promise<LegacySession>
+  /** The one that is open, which counts as used by this. */
+  current(party: Party, server: ServerWorkload): LegacySession | undefined
   /** Ends those of one downstream party at their servers. */
   end(binding: string): Promise<void>
   /** Ends those that nobody used for their time. */
@@ -44,8 +46,10 @@ export function createLegacySessions(deps: {
   clock: Clock
   info: ServerInfo
   nextId(): number
+  /** Another session was opened, the first or after one that was gone. */
+  onOpen(party: Party, session: LegacySession): void
 }): LegacySessions {
-  const { config } = deps
+  const { config, onOpen } = deps
   const open = createOpening(deps)
   const idleMs = config.sessionIdleTtlSecs * 1000
   const parties = new LRUCache<string, Slots>({
@@ -114,6 +118,7 @@ export function createLegacySessions(deps: {
       opening.then(
         (opened) => {
           slot.session = opened
+          onOpen(party, opened)
         },
         () => {
           slot.session = undefined
@@ -121,6 +126,7 @@ export function createLegacySessions(deps: {
       )
       return opening
     },
+    current: (party, { id }) => parties.get(party.binding)?.get(id)?.session,
     async end(binding) {
       const slots = parties.peek(binding)
       if (!slots) return

@@ -2,7 +2,15 @@ import { Fault } from '../../../../shared/faults.ts'
 import type { SseEvent } from '../../../../shared/sse.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { isRequest, isResponse, parseMessage } from '../protocol/jsonrpc.ts'
-import type { JsonRpcMessage, JsonRpcNotification, JsonRpcResponse, RequestId } from '../protocol/types.ts'
+import type {
+  JsonObject,
+  JsonRpcError,
+  JsonRpcMessage,
+  JsonRpcNotification,
+  JsonRpcRequest,
+  JsonRpcResponse,
+  RequestId,
+} from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
 import { unsupported } from './answers.ts'
 import { type EventStream, openEventStream, type StreamEnd } from './event-stream.ts'
@@ -18,7 +26,16 @@ export interface SseChannel {
   readonly closed: boolean
   /** As `exchange` does over streamable HTTP. On a closed channel the answer is status 404: the session is gone. */
   exchange(options: ExchangeOptions): Promise<Exchanged>
+  /** What belongs to no running request goes to `listener` from now on, or to nobody. */
+  listen(listener: SseListener | undefined): void
   close(): void
+}
+
+export interface SseListener {
+  heard(notification: JsonRpcNotification): void
+  asked(question: JsonRpcRequest): Promise<{ result: JsonObject } | { error: JsonRpcError }>
+  /** The stream ended. */
+  ended(): void
 }
 
 export interface SseChannelOptions {
@@ -27,8 +44,6 @@ export interface SseChannelOptions {
   limit: number
   /** Ends the wait for the `endpoint` event. */
   stop: Stop
-  /** Messages that belong to no running request. */
-  onNotice?: ((message: JsonRpcNotification) => void) | undefined
 }
 
 /** The server has no event stream at its address: whatever it speaks, it is not HTTP+SSE. */
@@ -99,7 +114,7 @@ class Channel implements SseChannel {
   #endpoint: string | undefined
   readonly #http: UpstreamHttp
   readonly #server: ServerWorkload
-  readonly #onNotice: SseChannelOptions['onNotice']
+  #listener: SseListener | undefined
   readonly #ready: (error?: Error) => void
   /** In the order they were asked. */
   readonly #pending = new Map<RequestId, Pending>()
@@ -107,18 +122,21 @@ class Channel implements SseChannel {
   constructor(
     http: UpstreamHttp,
     server: ServerWorkload,
-    { headers, onNotice }: SseChannelOptions,
+    { headers }: SseChannelOptions,
     ready: (error?: Error) => void,
   ) {
     this.#http = http
     this.#server = server
     this.#headers = headers
-    this.#onNotice = onNotice
     this.#ready = ready
   }
 
   close(): void {
     this.stream?.close()
+  }
+
+  listen(listener: SseListener | undefined): void {
+    this.#listener = listener
   }
 
   async exchange(options: ExchangeOptions): Promise<Exchanged> {
@@ -165,16 +183,17 @@ class Channel implements SseChannel {
       const token = message.method === 'notifications/progress' ? message.params?.progressToken : undefined
       const owner = token === undefined ? this.#newest() : this.#pending.get(token as RequestId)
       if (owner?.options.onMessage) return owner.options.onMessage(message)
-      return this.#onNotice?.(message)
+      return this.#listener?.heard(message)
     }
     // The stream does not say which call a question belongs to; with one call at a time, it is that one's.
     const owner = this.#newest()
     if (owner?.options.onMessage && message.method !== 'ping') return owner.options.onMessage(message)
-    void this.#reply(message.id, message.method === 'ping')
+    void this.#reply(message)
   }
 
   ended({ status, fault }: StreamEnd): void {
     this.closed = true
+    this.#listener?.ended()
     this.#ready(fault ?? new NoEventStream(status))
     const lost = new Fault('upstream.unreachable', {
       detail: `the event stream ended before the answer${fault?.detail ? ` (${fault.detail})` : ''}`,
@@ -220,10 +239,11 @@ class Channel implements SseChannel {
     })
   }
 
-  async #reply(id: RequestId, ping: boolean): Promise<void> {
+  async #reply(question: JsonRpcRequest): Promise<void> {
+    const asked = (): ReturnType<SseListener['asked']> => this.#listener?.asked(question) ?? unsupported()
+    const answer = question.method === 'ping' ? { result: {} } : await asked().catch(unsupported)
     const stop = new Stop().limit(replyMs)
-    const answer = ping ? { result: {} } : await unsupported()
-    const message: JsonRpcMessage = { jsonrpc: '2.0', id, ...answer }
+    const message: JsonRpcMessage = { jsonrpc: '2.0', id: question.id, ...answer }
     await this.#post({ headers: this.#headers, message, stop }).catch(() => {})
     stop.end()
   }

@@ -12,6 +12,7 @@ import { createCredentialHeaders, digest, withParty } from './credential-headers
 import { createEras, type Verdict } from './eras.ts'
 import { type Exchanged, exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
+import { createListening, type ListenEnd, type ListenRequest } from './listening.ts'
 import { type LegacySession, NotLegacy } from './opening.ts'
 import {
   InsufficientScope,
@@ -32,6 +33,13 @@ export interface Upstreams {
   capabilities(server: ServerWorkload, party: Party, stop: Stop): Promise<JsonObject | null>
   /** Rejects with AuthorizationRequired where the person has to connect an account. Asks no server. */
   authorize(server: ServerWorkload, party: Party, stop: Stop): Promise<void>
+  /**
+   * Hears what a server tells outside of calls, until the request's stop or the server ends it. Throws as `request`
+   * does.
+   */
+  listen(request: ListenRequest): Promise<ListenEnd>
+  /** The session that is open at a legacy server, which is kept from going idle by this. */
+  session(server: ServerWorkload, party: Party): LegacySession | undefined
   end(binding: string): Promise<void>
   close(): Promise<void>
   size(): number
@@ -49,14 +57,16 @@ export function createUpstreams(deps: {
   clock: Clock
   log: Logger
   info: ServerInfo
+  /** A session was opened at a legacy server, the first or another. */
+  onSession?(party: Party, session: LegacySession): void
 }): Upstreams {
-  const { http, credentials, config, clock, log, info } = deps
+  const { http, credentials, config, clock, log, info, onSession = () => {} } = deps
   const limit = config.limits.responseBytes
   let lastId = 0
   // Ids and progress tokens are minted anew: two clients may have picked the same.
   const nextId = (): number => ++lastId
   const eras = createEras({ http, config, clock, info, nextId })
-  const sessions = createLegacySessions({ http, config, clock, info, nextId })
+  const sessions = createLegacySessions({ http, config, clock, info, nextId, onOpen: onSession })
   const credentialHeaders = createCredentialHeaders(credentials)
   const sweeper = setInterval(() => sessions.sweep(), sweepMs)
   sweeper.unref()
@@ -186,15 +196,18 @@ export function createUpstreams(deps: {
     return { era: 'legacy', response, ...(exchanged.text === undefined ? {} : { text: exchanged.text }) }
   }
 
-  async function once(request: UpstreamRequest, credential: Headers): Promise<UpstreamAnswer> {
-    const { server, party, stop } = request
+  /** Tries the era that the server is taken for, then the other one; `attempt` gives undefined where it does not fit. */
+  async function inEra<T>(
+    { server, party, stop }: Pick<UpstreamRequest, 'server' | 'party' | 'stop'>,
+    credential: Headers,
+    attempt: (verdict: Verdict) => Promise<T | undefined>,
+  ): Promise<T> {
     for (let turn = 0; ; turn++) {
       const found = eras.of(server, party, credential)
       const verdict = found instanceof Promise ? await within(found, stop) : found
       try {
-        if (verdict.era === 'legacy') return await onLegacy(request, credential)
-        const answer = await onModern(request, credential, verdict)
-        if (answer) return answer
+        const answer = await attempt(verdict)
+        if (answer !== undefined) return answer
       } catch (error) {
         if (!(error instanceof NotLegacy)) throw error
         if (turn > 0)
@@ -241,8 +254,30 @@ export function createUpstreams(deps: {
     }
   }
 
+  const request: Upstreams['request'] = (asked) =>
+    withCredential(asked, (credential) =>
+      inEra(asked, credential, (verdict) =>
+        verdict.era === 'legacy' ? onLegacy(asked, credential) : onModern(asked, credential, verdict),
+      ),
+    )
+  const listening = createListening({
+    http,
+    limit,
+    nextId,
+    tell,
+    message: (asked, credential, id) =>
+      modernMessage({ ...asked, method: 'subscriptions/listen' }, credential, id, info),
+    session: async (party, server, credential) => sessions.get(party, server, credential),
+    ping: (server, party, stop) => request({ server, party, stop, method: 'ping', params: {} }),
+  })
+
   return {
-    request: (request) => withCredential(request, (credential) => once(request, credential)),
+    request,
+    listen: (asked) =>
+      withCredential(asked, (credential) =>
+        inEra(asked, credential, (verdict) => listening(asked, credential, verdict)),
+      ),
+    session: (server, party) => sessions.current(party, server),
     capabilities: (server, party, stop) =>
       withCredential({ server, party, stop }, async (credential) => {
         const verdict = await within(Promise.resolve(eras.of(server, party, credential)), stop)

@@ -1,0 +1,399 @@
+import type { Clock } from '../../../../shared/clock.ts'
+import { Fault } from '../../../../shared/faults.ts'
+import type { Logger } from '../../../../shared/log.ts'
+import { backoffMs } from '../../../../shared/retry.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { Answered } from '../flight.ts'
+import {
+  type ChangeFilter,
+  changedMethod,
+  changeOf,
+  type ListChange,
+  sameFilter,
+  unionOf,
+  updatedMethod,
+  watches,
+} from '../protocol/changes.ts'
+import { isObject } from '../protocol/jsonrpc.ts'
+import type { JsonRpcError, JsonRpcNotification, JsonRpcRequest } from '../protocol/types.ts'
+import { Stop } from '../stop.ts'
+import { unsupported } from '../upstream/answers.ts'
+import type { Listening } from '../upstream/listening.ts'
+import type { LegacySession } from '../upstream/opening.ts'
+import type { Party } from '../upstream/request.ts'
+import type { Upstreams } from '../upstream/upstreams.ts'
+
+/** Someone who is told what a server says; `filter` may be replaced by `Channel.want`. */
+export interface Member {
+  filter: ChangeFilter
+  heard(notification: JsonRpcNotification, server: ServerWorkload): void
+  /** Of a legacy client's session: what a server asks outside of calls, and says beside changes. */
+  asked?(question: JsonRpcRequest): Promise<Answered>
+}
+
+export interface ChannelDeps {
+  readonly upstreams: Upstreams
+  readonly clock: Clock
+  readonly log: Logger
+  /** 0 ≤ random() < 1, for the waits between attempts. */
+  readonly random: () => number
+  /** A list changed, said or possibly missed. */
+  changed(change: ListChange, server: ServerWorkload): void
+}
+
+const backoff = { baseMs: 500, capMs: 60_000, floorMs: 100 }
+/** A server that has no stream is asked again after this: it may be another version by then. */
+const askAgainMs = 10 * 60_000
+/** A legacy stream that was away for no longer and is of the same session has missed nothing worth a notice. */
+const shortGapMs = 5_000
+/** A stream that lasted so long starts its waits from the beginning. */
+const healthyMs = 30_000
+const touchMs = 60_000
+const subscribeMs = 10_000
+const subscribeAgainMs = 15_000
+/** Answer of a server that takes subscriptions to none of its resources. */
+const noSubscriptions: JsonRpcError = { code: -32601, message: 'The server takes no subscriptions.' }
+
+interface Line {
+  readonly filter: ChangeFilter
+  readonly stop: Stop
+  open?: Listening
+  openedAt: number
+}
+
+/**
+ * What one server tells one party: one stream at the server for all who want it, with the filter that all of them need
+ * together. Lost streams are opened again with growing, jittered waits; what may have been missed meanwhile is told as
+ * changed. Ends with its last member, its subscriptions given back.
+ */
+export class Channel {
+  readonly server: ServerWorkload
+  #party: Party
+  readonly #deps: ChannelDeps
+  readonly #members = new Set<Member>()
+  /** Tells now. */
+  #line: Line | undefined
+  /** Is being opened, the first one or one with another filter. */
+  #opening: Line | undefined
+  #timer: NodeJS.Timeout | undefined
+  #attempt = 0
+  /** Since when nobody tells us, ms since the epoch. */
+  #lostAt: number | undefined
+  #lastSession: LegacySession | undefined
+  /** Legacy: what the server said to each resources/subscribe in the session of `#subscribedIn`. */
+  readonly #answers = new Map<string, true | JsonRpcError>()
+  #subscribedIn: LegacySession | undefined
+  #subscribing: Promise<void> | undefined
+  #settling = false
+  #closed = false
+  readonly #waiters = new Set<() => void>()
+  readonly #touch: NodeJS.Timeout
+  readonly #after: Promise<void>
+
+  /** `after`: a former channel of the same party and server gives its subscriptions back until then. */
+  constructor(
+    server: ServerWorkload,
+    party: Party,
+    deps: ChannelDeps,
+    after: Promise<void> = Promise.resolve(),
+  ) {
+    this.server = server
+    this.#party = party
+    this.#deps = deps
+    this.#after = after
+    this.#touch = setInterval(() => deps.upstreams.session(server, this.#party), touchMs)
+    this.#touch.unref()
+  }
+
+  get size(): number {
+    return this.#members.size
+  }
+
+  /** `party` may carry newer claims of the same person. */
+  join(member: Member, party: Party): void {
+    this.#party = party
+    this.#members.add(member)
+    this.#settleSoon()
+  }
+
+  want(member: Member, filter: ChangeFilter): void {
+    member.filter = filter
+    this.#settleSoon()
+  }
+
+  /** A promise where this was the last one: the channel is of no use any more, and gave everything back then. */
+  leave(member: Member): Promise<void> | undefined {
+    if (!this.#members.delete(member)) return undefined
+    if (this.#members.size === 0) return this.#close()
+    this.#settleSoon()
+    return undefined
+  }
+
+  /** What the server said to the subscription of a resource; undefined while it did not say. */
+  answerTo(uri: string): true | JsonRpcError | undefined {
+    if (this.#line?.open?.honoured) {
+      if (this.#line.open.honoured.uris.has(uri)) return true
+      return this.#line.filter.uris.has(uri) ? noSubscriptions : undefined
+    }
+    return this.#answers.get(uri)
+  }
+
+  /** Resolves when everything that `member` wants was granted, refused or failed once, or with the stop. Never rejects. */
+  async settled(member: Member, stop: Stop): Promise<void> {
+    while (!stop.reason && !this.#closed && !this.#decided(member)) {
+      await new Promise<void>((resolve) => {
+        this.#waiters.add(resolve)
+        stop.on(() => resolve())
+      })
+    }
+  }
+
+  /** A notification that came another way, on the stream of a call. */
+  hear(notification: JsonRpcNotification): void {
+    const change = changeOf(notification.method)
+    if (change) this.#deps.changed(change, this.server)
+    const uri = notification.method === updatedMethod ? notification.params?.uri : undefined
+    for (const member of this.#members) {
+      const { lists, uris } = member.filter
+      const wanted = change
+        ? lists.has(change)
+        : notification.method === updatedMethod
+          ? typeof uri === 'string' && watches(uris, uri)
+          : member.asked !== undefined
+      if (wanted) member.heard(notification, this.server)
+    }
+  }
+
+  /** The session at the server is another one: a stream and subscriptions of the former are worth nothing. */
+  moved(session: LegacySession): void {
+    const open = this.#line?.open
+    if (!open || open.honoured || open.session === session) return
+    this.#restart('another session')
+  }
+
+  /** Starts over at once, as after a credential that changed. */
+  refresh(): void {
+    this.#attempt = 0
+    this.#restart('refreshed')
+  }
+
+  #decided({ filter }: Member): boolean {
+    if (this.#attempt > 0) return true
+    const open = this.#line?.open
+    if (!open) return false
+    const lists = !open.honoured || [...filter.lists].every((change) => this.#line?.filter.lists.has(change))
+    return lists && [...filter.uris].every((uri) => this.answerTo(uri) !== undefined)
+  }
+
+  #wake(): void {
+    const waiters = [...this.#waiters]
+    this.#waiters.clear()
+    for (const waiter of waiters) waiter()
+  }
+
+  /** Joins and leaves of one moment become one look. */
+  #settleSoon(): void {
+    if (this.#settling || this.#closed) return
+    this.#settling = true
+    void this.#after.then(() =>
+      setImmediate(() => {
+        this.#settling = false
+        this.#settle()
+      }),
+    )
+  }
+
+  #settle(): void {
+    if (this.#closed) return
+    const wanted = unionOf([...this.#members].map(({ filter }) => filter))
+    const line = this.#line
+    if (line?.open && !line.open.honoured) {
+      this.#subscribing ??= this.#subscribe().finally(() => {
+        this.#subscribing = undefined
+      })
+    } else if (this.#opening) {
+      // Looked at again when it is open.
+    } else if (!line) {
+      if (!this.#timer) this.#open(wanted)
+    } else if (!sameFilter(line.filter, wanted)) this.#open(wanted)
+  }
+
+  #open(filter: ChangeFilter): void {
+    const line: Line = { filter, stop: new Stop(), openedAt: 0 }
+    this.#opening = line
+    const { server } = this
+    const party = this.#party
+    const current = (): boolean => this.#line === line
+    this.#deps.upstreams
+      .listen({
+        server,
+        party,
+        filter,
+        stop: line.stop,
+        onOpen: (open) => this.#opened(line, open),
+        onNotification: (notification) => {
+          if (current()) this.hear(notification)
+        },
+        onRequest: (question) => (current() ? this.#ask(question) : unsupported()),
+      })
+      .then(
+        (end) => this.#over(line, end === 'ended' ? undefined : end.none),
+        (error: unknown) => this.#failed(line, error),
+      )
+  }
+
+  #ask(question: JsonRpcRequest): Promise<Answered> {
+    for (const { asked } of this.#members) if (asked) return asked(question)
+    return unsupported()
+  }
+
+  #opened(line: Line, open: Listening): void {
+    if (this.#closed || line.stop.reason) return
+    line.open = open
+    line.openedAt = this.#deps.clock.now()
+    const former = this.#line
+    this.#line = line
+    if (this.#opening === line) this.#opening = undefined
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    // Only now: the former one has told until here.
+    if (former !== line) former?.stop.stop(new Fault('upstream.unreachable', { detail: 'replaced' }))
+    const missed = this.#missed(open)
+    this.#lostAt = undefined
+    this.#lastSession = open.session
+    this.#attempt = 0
+    if (missed) this.#tellAll()
+    this.#wake()
+    this.#settleSoon()
+  }
+
+  #missed(open: Listening): boolean {
+    if (this.#lostAt === undefined) return false
+    const same = open.session !== undefined && open.session === this.#lastSession
+    return !same || this.#deps.clock.now() - this.#lostAt > shortGapMs
+  }
+
+  /** What was watched may have changed while nobody told us. */
+  #tellAll(): void {
+    const { lists, uris } = unionOf([...this.#members].map(({ filter }) => filter))
+    for (const change of lists) this.hear({ jsonrpc: '2.0', method: changedMethod(change) })
+    for (const uri of uris) this.hear({ jsonrpc: '2.0', method: updatedMethod, params: { uri } })
+  }
+
+  /** The server ended the stream, or has none (`none`). */
+  #over(line: Line, none: Listening | undefined): void {
+    if (this.#closed || line.stop.reason) return
+    if (none) {
+      // Without a stream there is nothing to lose: notices come on the streams of calls, if at all.
+      this.#opened(line, none)
+      this.#wait(askAgainMs * (0.75 + this.#deps.random() / 2))
+    } else this.#lost(line)
+  }
+
+  #failed(line: Line, error: unknown): void {
+    if (this.#closed || line.stop.reason) return
+    const fault = Fault.from(error)
+    const { code, detail } = fault
+    this.#deps.log.debug({ server: this.server.id, code, detail }, 'the stream of notices was lost')
+    this.#lost(line)
+  }
+
+  #lost(line: Line): void {
+    const { clock, random } = this.#deps
+    const lasted = line.openedAt > 0 && clock.now() - line.openedAt > healthyMs
+    if (lasted) this.#attempt = 0
+    line.stop.stop(new Fault('upstream.unreachable', { detail: 'lost' }))
+    if (this.#opening === line) this.#opening = undefined
+    if (this.#line === line) this.#line = undefined
+    if (!this.#line) this.#lostAt ??= clock.now()
+    this.#wait(backoffMs(this.#attempt++, { ...backoff, random }))
+    this.#wake()
+  }
+
+  #wait(ms: number): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined
+      if (this.#closed || this.#opening) return
+      this.#open(unionOf([...this.#members].map(({ filter }) => filter)))
+    }, ms)
+    this.#timer.unref()
+  }
+
+  #restart(detail: string): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    for (const line of [this.#line, this.#opening])
+      line?.stop.stop(new Fault('upstream.unreachable', { detail }))
+    this.#line = undefined
+    this.#opening = undefined
+    this.#lostAt ??= this.#deps.clock.now()
+    this.#settleSoon()
+  }
+
+  /** Legacy: one request for each resource that is wanted and not subscribed, or the other way round. */
+  async #subscribe(): Promise<void> {
+    for (;;) {
+      const session = this.#line?.open?.session
+      if (!session || this.#closed) break
+      if (this.#subscribedIn !== session) {
+        this.#answers.clear()
+        this.#subscribedIn = session
+      }
+      const { uris } = unionOf([...this.#members].map(({ filter }) => filter))
+      const missing = [...uris].find((uri) => !this.#answers.has(uri))
+      const surplus = [...this.#answers.keys()].find((uri) => !uris.has(uri))
+      if (missing !== undefined) {
+        const answer = await this.#requestFor('resources/subscribe', missing, session)
+        if (this.#subscribedIn === session) this.#answers.set(missing, answer)
+        this.#wake()
+      } else if (surplus !== undefined) {
+        const held = this.#answers.get(surplus) === true
+        this.#answers.delete(surplus)
+        if (held) await this.#requestFor('resources/unsubscribe', surplus, session)
+      } else break
+    }
+  }
+
+  /** Never rejects: a server that can not be asked is an answer too, which is asked for again later. */
+  async #requestFor(
+    method: 'resources/subscribe' | 'resources/unsubscribe',
+    uri: string,
+    { capabilities }: LegacySession,
+  ): Promise<true | JsonRpcError> {
+    const resources = capabilities.resources
+    if (!isObject(resources) || resources.subscribe !== true) return noSubscriptions
+    const { server } = this
+    const stop = new Stop().limit(subscribeMs, method)
+    try {
+      const request = { server, party: this.#party, method, params: { uri }, stop }
+      const { response } = await this.#deps.upstreams.request(request)
+      return response.error ?? true
+    } catch (error) {
+      const fault = Fault.from(error)
+      const again = setTimeout(() => {
+        if (this.#answers.get(uri) !== true) this.#answers.delete(uri)
+        this.#settleSoon()
+      }, subscribeAgainMs)
+      again.unref()
+      return { code: fault.spec.rpc ?? -32603, message: fault.message }
+    } finally {
+      stop.end()
+    }
+  }
+
+  async #close(): Promise<void> {
+    this.#closed = true
+    clearTimeout(this.#timer)
+    clearInterval(this.#touch)
+    for (const line of [this.#line, this.#opening])
+      line?.stop.stop(new Fault('upstream.unreachable', { detail: 'nobody listens' }))
+    this.#wake()
+    await this.#subscribing
+    // The session may go on without us: what was subscribed in it is given back.
+    const session = this.#subscribedIn
+    if (!session || this.#deps.upstreams.session(this.server, this.#party) !== session) return
+    const held = [...this.#answers].flatMap(([uri, answer]) => (answer === true ? [uri] : []))
+    await Promise.all(held.map((uri) => this.#requestFor('resources/unsubscribe', uri, session)))
+  }
+}

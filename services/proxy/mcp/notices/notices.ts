@@ -1,0 +1,78 @@
+import { Fault } from '../../../../shared/faults.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { Catalogue } from '../catalogue.ts'
+import { changeOf, type ListChange } from '../protocol/changes.ts'
+import type { JsonRpcNotification } from '../protocol/types.ts'
+import type { Party } from '../upstream/request.ts'
+import type { ChannelDeps } from './channel.ts'
+import { Channels } from './channels.ts'
+import type { Listener } from './listen.ts'
+
+/** Streams of one person, over all their agents. */
+const maxPerPerson = 32
+const closeMs = 1_000
+
+/** What a worker has for notices: the streams of its clients, and those at servers that feed them. */
+export class Notices {
+  readonly channels: Channels
+  readonly #max: number
+  readonly #listeners = new Map<Listener, string>()
+  readonly #perPerson = new Map<string, number>()
+  #draining = false
+  readonly #catalogue: Catalogue
+
+  /** `max`: streams of all clients together; each holds one of the requests that the worker takes at a time. */
+  constructor(deps: Omit<ChannelDeps, 'changed'> & { catalogue: Catalogue }, max: number) {
+    this.#catalogue = deps.catalogue
+    this.channels = new Channels({ ...deps, changed: (change, server) => this.#changed(change, server) })
+    this.#max = max
+  }
+
+  get listeners(): number {
+    return this.#listeners.size
+  }
+
+  /** Gives what makes room again. Throws `listen.limit`, `listen.ended`. */
+  admit(listener: Listener, principalKey: string): () => void {
+    if (this.#draining) throw new Fault('listen.ended')
+    const own = this.#perPerson.get(principalKey) ?? 0
+    if (own >= maxPerPerson) throw new Fault('listen.limit', { detail: `${own} streams of one person` })
+    if (this.#listeners.size >= this.#max)
+      throw new Fault('listen.limit', { detail: `${this.#listeners.size} streams in this worker` })
+    this.#listeners.set(listener, principalKey)
+    this.#perPerson.set(principalKey, own + 1)
+    return () => {
+      if (!this.#listeners.delete(listener)) return
+      const left = (this.#perPerson.get(principalKey) ?? 1) - 1
+      if (left > 0) this.#perPerson.set(principalKey, left)
+      else this.#perPerson.delete(principalKey)
+    }
+  }
+
+  /** What a server said on the stream of a call: our own listings are old from now on, and who listens hears it. */
+  hear(party: Party, server: ServerWorkload, notification: JsonRpcNotification): void {
+    if (this.channels.hear(party, server, notification)) return
+    const change = changeOf(notification.method)
+    if (change) this.#changed(change, server)
+  }
+
+  #changed(change: ListChange, server: ServerWorkload): void {
+    this.#catalogue.changed(change, server)
+    if (change === 'resources') this.#catalogue.changed('resourceTemplates', server)
+  }
+
+  /** Resolves when every server was given back what was asked of it, or after a moment. */
+  async closed(): Promise<void> {
+    await Promise.race([
+      this.channels.closed(),
+      new Promise((resolve) => setTimeout(resolve, closeMs).unref()),
+    ])
+  }
+
+  /** Ends every client's stream politely: its client listens again, elsewhere. */
+  drain(): void {
+    this.#draining = true
+    for (const listener of [...this.#listeners.keys()])
+      listener.end(new Fault('listen.ended', { detail: 'the gateway drains' }))
+  }
+}
