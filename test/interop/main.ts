@@ -5,7 +5,7 @@ import { type Cell, tryPair } from './cells.ts'
 import { sdkClients } from './clients.ts'
 import { expected } from './exceptions.ts'
 import { inspector } from './inspector.ts'
-import { startEverything } from './peers/everything.ts'
+import { startEverything, startStdio } from './peers/everything.ts'
 import type { Peer } from './peers/peer.ts'
 import { startSdkV1 } from './peers/sdk-v1.ts'
 import { startHttpSse, startSdkV2 } from './peers/sdk-v2.ts'
@@ -29,6 +29,7 @@ const starts: Readonly<Record<string, () => Promise<Peer>>> = {
   sdkv1: startSdkV1,
   sdkv2: startSdkV2,
   httpsse: startHttpSse,
+  stdio: startStdio,
 }
 const clients = [...sdkClients, inspector].filter(({ id }) => !values.client || id === values.client)
 const peers = await Promise.all(

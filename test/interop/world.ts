@@ -27,7 +27,12 @@ export function withPeers(yaml: string, peers: readonly Pick<Peer, 'id' | 'workl
 export async function startGateway(
   peers: readonly Peer[],
 ): Promise<{ rig: Rig; access: Access; end(): Promise<void> }> {
-  const rig = await startRig({ logLevel: 'warn', edit: (yaml) => withPeers(yaml, peers) })
+  const env = Object.assign({}, ...peers.map((peer) => peer.env)) as Record<string, string>
+  const rig = await startRig({
+    logLevel: 'warn',
+    edit: (yaml) => withPeers(yaml, peers),
+    adapt: (launch) => (launch.name === 'gateway' ? { ...launch, env: { ...launch.env, ...env } } : launch),
+  })
   try {
     const agent = rig.agent('ann', { era: 'legacy' })
     await agent.connect()

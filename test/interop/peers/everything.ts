@@ -1,16 +1,23 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request as httpRequest } from 'node:http'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { stringify } from 'yaml'
+import { node } from '../../stdio-adapter/rig.ts'
+import { countCancellations } from './cancellations.ts'
 import { listen, loopback, readBody } from './listen.ts'
 import type { Dialect, Peer } from './peer.ts'
 
-export const everythingEntry = createRequire(import.meta.url).resolve(
+const everythingEntry = createRequire(import.meta.url).resolve(
   '@modelcontextprotocol/server-everything/dist/index.js',
 )
 
-export const everythingDialect: Dialect = {
+const everythingDialect: Dialect = {
   echo: { tool: 'echo', argument: 'message' },
   steps: { tool: 'trigger-long-running-operation', args: { duration: 0.3, steps: 3 } },
   wait: { tool: 'trigger-long-running-operation', args: { duration: 20, steps: 40 } },
@@ -18,10 +25,6 @@ export const everythingDialect: Dialect = {
   resource: { uri: 'demo://resource/dynamic/text/7', text: 'Resource 7' },
   prompt: { name: 'args-prompt', args: { city: 'Oslo' }, text: "What's weather in Oslo?" },
 }
-
-/** What a client says when it gives a call up; the server itself does not tell. */
-export const countCancellations = (text: string): number =>
-  text.match(/"method"\s*:\s*"notifications\/cancelled"/g)?.length ?? 0
 
 /**
  * The reference server as its package starts it, over streamable HTTP. A recorder stands before it and passes bytes on
@@ -46,7 +49,7 @@ export async function startEverything(): Promise<Peer> {
   child.stderr.resume()
 
   let cancelled = 0
-  const recorder = await listen(async (request, response) => {
+  const before = await listen(async (request, response) => {
     const body = await readBody(request)
     cancelled += countCancellations(body)
     const { method, url, headers } = request
@@ -65,12 +68,34 @@ export async function startEverything(): Promise<Peer> {
   return {
     id: 'everything',
     label: 'server-everything',
-    workload: { url: `http://127.0.0.1:${recorder.port}/mcp`, ...loopback },
+    workload: { url: `http://127.0.0.1:${before.port}/mcp`, ...loopback },
     dialect: everythingDialect,
     cancellations: () => cancelled,
     close: async () => {
       child.kill('SIGKILL')
-      await Promise.all([recorder.close(), exit])
+      await Promise.all([before.close(), exit])
     },
+  }
+}
+
+const recorder = fileURLToPath(new URL('stdio-recorder.ts', import.meta.url))
+
+/** The same server over stdio, started by the gateway's adapter; a recorder passes its lines on. */
+export async function startStdio(): Promise<Peer> {
+  const id = 'stdio'
+  const dir = mkdtempSync(join(tmpdir(), 'interop-'))
+  const counted = join(dir, 'cancellations')
+  const servers = join(dir, 'stdio-servers.yaml')
+  writeFileSync(counted, '')
+  const everything = node(recorder, counted, everythingEntry, 'stdio')
+  writeFileSync(servers, stringify({ servers: { [id]: everything } }), { mode: 0o600 })
+  return {
+    id,
+    label: 'stdio server',
+    workload: { url: `stdio:${id}` },
+    env: { AEMBIT_STDIO_SERVERS_PATH: servers },
+    dialect: everythingDialect,
+    cancellations: () => readFileSync(counted, 'utf8').length,
+    close: async () => rmSync(dir, { recursive: true, force: true }),
   }
 }

@@ -22,6 +22,8 @@ export interface Peer {
   readonly label: string
   /** Its entry in `serverWorkloads`, beside `id`. */
   readonly workload: Readonly<Record<string, unknown>>
+  /** Variables that the gateway needs for it. */
+  readonly env?: Readonly<Record<string, string>>
   readonly dialect: Dialect
   /** How often it was told that a call is cancelled. */
   cancellations(): number
