@@ -3,6 +3,7 @@ import { systemClock } from '../../shared/clock.ts'
 import { formatProblems, invalidConfigExit } from '../../shared/config/env.ts'
 import { Fault } from '../../shared/faults.ts'
 import { createLogger } from '../../shared/log.ts'
+import { Notifier, systemExec } from '../../shared/notify.ts'
 import { startController } from './app.ts'
 import { readBuildInfo } from './build-info.ts'
 import { parseControllerEnv } from './settings.ts'
@@ -12,6 +13,10 @@ const read = parseControllerEnv(process.env)
 if ('problems' in read) {
   console.error(formatProblems(program, read.problems))
   process.exit(invalidConfigExit)
+}
+if (process.argv.includes('--check')) {
+  console.log('settings are valid')
+  process.exit(0)
 }
 const settings = read.ok
 const log = createLogger(program, settings.logLevel)
@@ -26,9 +31,15 @@ try {
     log,
   })
   log.info({ ...build, port: settings.httpPort, metrics: settings.metrics }, 'agent controller serves')
+  const notifier = new Notifier({ env: process.env, exec: systemExec, log })
+  const ended = new AbortController()
+  void notifier.ready(`version ${build.version} serves`)
+  void notifier.beat(systemClock, ended.signal)
 
   const stop = async (): Promise<void> => {
     setTimeout(() => process.exit(1), 5_000).unref()
+    ended.abort()
+    void notifier.stopping('stopping')
     await controller.close()
     process.exit(0)
   }

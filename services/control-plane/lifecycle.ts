@@ -1,12 +1,18 @@
+import { systemClock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
+import type { Notifier } from '../../shared/notify.ts'
 import type { ControlPlane } from './server.ts'
 
 const stopLimitMs = 8_000
 
 /** SIGHUP applies the configuration again, SIGTERM and SIGINT stop cleanly, anything thrown past us ends the process. */
-export function live(running: ControlPlane, log: Logger): void {
+export function live(running: ControlPlane, log: Logger, notifier: Notifier): void {
+  const ended = new AbortController()
+  void notifier.beat(systemClock, ended.signal)
   process.on('SIGHUP', async () => {
+    void notifier.reloading()
+    let status = 'the configuration was applied'
     try {
       await running.reload()
       log.info({ event: 'config.applied' }, 'the configuration was applied')
@@ -15,14 +21,18 @@ export function live(running: ControlPlane, log: Logger): void {
       for (const problem of (fault.detail ?? fault.message).split('\n')) {
         log.error({ event: 'config.refused', code: fault.code }, problem)
       }
+      status = 'reload refused: the log says why; the former configuration is in force'
       log.error({ event: 'config.kept' }, 'the configuration was not applied; the former one is in force')
     }
+    void notifier.ready(status)
   })
 
   let stopping = false
   const stop = async (): Promise<void> => {
     if (stopping) return
     stopping = true
+    ended.abort()
+    void notifier.stopping('stopping')
     // A peer that never reads its answer must not keep us.
     setTimeout(() => process.exit(1), stopLimitMs).unref()
     try {

@@ -3,6 +3,8 @@ import { systemClock } from '../../shared/clock.ts'
 import { formatProblems, invalidConfigExit } from '../../shared/config/env.ts'
 import { Fault } from '../../shared/faults.ts'
 import { createLogger } from '../../shared/log.ts'
+import { Notifier, systemExec } from '../../shared/notify.ts'
+import { checkConfiguration } from './check.ts'
 import { readEnvironment } from './environment.ts'
 import { live } from './lifecycle.ts'
 import { startControlPlane } from './server.ts'
@@ -19,6 +21,7 @@ if ('problems' in read) {
   process.exit(invalidConfigExit)
 }
 const environment = read.ok
+if (process.argv.includes('--check')) process.exit(await checkConfiguration(program, environment.configPath))
 const log = createLogger('control-plane', environment.logLevel)
 const refuse = (error: unknown): never => {
   const fault = Fault.from(error)
@@ -49,7 +52,9 @@ log.info(
   'ready',
 )
 process.send?.({ type: 'ready' })
+const notifier = new Notifier({ env: process.env, exec: systemExec, log })
+void notifier.ready(`version ${version} serves`)
 
-live(running, log)
+live(running, log, notifier)
 process.off('SIGHUP', early)
 if (hupEarly) process.kill(process.pid, 'SIGHUP')

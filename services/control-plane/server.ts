@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../../shared/clock.ts'
 import { ensurePrivateDir } from '../../shared/files.ts'
+import { inheritedFds } from '../../shared/listen-fds.ts'
 import type { Logger } from '../../shared/log.ts'
 import { type Config, loadConfig } from './config/load.ts'
 import { type CredentialPlane, createCredentialPlane } from './credential-plane.ts'
@@ -42,10 +43,13 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
   const first = await load()
 
   await ensurePrivateDir(stateDir)
-  await ensurePrivateDir(runtimeDir)
   const publicSocket = join(runtimeDir, 'public.sock')
   const machineSocket = join(runtimeDir, 'machine.sock')
-  for (const path of [publicSocket, machineSocket]) await refuseTaken(path)
+  const inherited = inheritedFds(process.env, process.pid, ['public', 'machine'])
+  if (inherited.size === 0) {
+    await ensurePrivateDir(runtimeDir)
+    for (const path of [publicSocket, machineSocket]) await refuseTaken(path)
+  }
   const databasePath = join(stateDir, 'control-plane.db')
   const masterKey = await loadMasterKey(environment.masterKeyPath, !existsSync(databasePath))
   const db = openDatabase(databasePath)
@@ -76,8 +80,8 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
     identity.register(publicApp)
     fleet.register(publicApp)
     credentials.register(publicApp)
-    await listenPrivately(publicApp, publicSocket)
-    await listenPrivately(fleet.machineApp, machineSocket)
+    await listenPrivately(publicApp, publicSocket, inherited.get('public'))
+    await listenPrivately(fleet.machineApp, machineSocket, inherited.get('machine'))
 
     const sweep = (): void => {
       try {
@@ -106,7 +110,8 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
         fleet.close()
         await Promise.all([publicApp.close(), fleet.machineApp.close()])
         await Promise.all([identity.close(), credentials.close()])
-        await Promise.all([rm(publicSocket, { force: true }), rm(machineSocket, { force: true })])
+        if (inherited.size === 0)
+          await Promise.all([publicSocket, machineSocket].map((path) => rm(path, { force: true })))
         db.close()
       },
     }

@@ -13,8 +13,17 @@ export async function refuseTaken(path: string): Promise<void> {
   }
 }
 
-/** Listens on a unix socket that only our own user may open; what a crashed predecessor left there is removed. */
-export async function listenPrivately(app: FastifyInstance, path: string): Promise<void> {
+/**
+ * Listens on a unix socket that only our own user may open; what a crashed predecessor left there is removed. A socket
+ * of systemd's (`fd`) is listened on as it is: its unit says who may open it, and clients wait there while we restart.
+ */
+export async function listenPrivately(app: FastifyInstance, path: string, fd?: number): Promise<void> {
+  if (fd !== undefined) {
+    await app.ready()
+    app.server.listen({ fd })
+    await once(app.server, 'listening')
+    return
+  }
   await rm(path, { force: true })
   try {
     await app.listen({ path })

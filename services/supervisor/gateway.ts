@@ -7,11 +7,11 @@ import type { GatewayConfig } from '../../shared/config/gateway.ts'
 import { Fault, type FaultJson } from '../../shared/faults.ts'
 import { ensurePrivateDir } from '../../shared/files.ts'
 import { createLogger, type Logger } from '../../shared/log.ts'
+import type { Notifier } from '../../shared/notify.ts'
 import { childEnvironment, readConfiguration } from './environment.ts'
 import { Fleet, type Scripts } from './fleet.ts'
 import { formatAddress, type Listeners, openListeners } from './listeners.ts'
 import { startMetrics } from './metrics.ts'
-import type { Notifier } from './notify.ts'
 import { operatorSocketPath, startOperator } from './operator.ts'
 import { fixedChanges, spoolDir } from './slices.ts'
 import type { SlotLimits } from './slot.ts'
@@ -42,6 +42,7 @@ export class Gateway {
   #stopping: Promise<void> | undefined
   #told = ''
   #everReady = false
+  readonly #ended = new AbortController()
 
   constructor(options: GatewayOptions) {
     this.#options = options
@@ -54,7 +55,7 @@ export class Gateway {
    * never run with this configuration; what may pass (a control plane that is away) is waited for.
    */
   async start(): Promise<void> {
-    const { env, scripts, limits, clock, log, random } = this.#options
+    const { env, scripts, limits, clock, log, random, notifier } = this.#options
     const config = this.#config
     await makeFolder('AEMBIT_RUNTIME_DIR', config.runtimeDir)
     await makeFolder('AEMBIT_STATE_DIR', config.stateDir)
@@ -90,7 +91,7 @@ export class Gateway {
       onChange: () => this.#judge(),
     })
     this.#fleet.start()
-    void this.#watchdog()
+    void notifier.beat(clock, this.#ended.signal, () => this.#fleet?.alive() === true)
     await this.#started.promise
   }
 
@@ -132,6 +133,7 @@ export class Gateway {
   }
 
   async #end(reason: string): Promise<void> {
+    this.#ended.abort()
     await Promise.race([this.#options.notifier.stopping(reason), this.#options.clock.sleep(500)])
     await this.#fleet?.stop()
     this.#listeners?.close()
@@ -201,16 +203,6 @@ export class Gateway {
         ? `${where} is taken by another process; stop it or set ${variable}`
         : `${where} can not be listened on (${detail}); set ${variable}`,
     })
-  }
-
-  /** Says that we live, while we do and no process that we count on is overdue. */
-  async #watchdog(): Promise<void> {
-    const { notifier, clock } = this.#options
-    if (notifier.watchdogMs === undefined) return
-    while (!this.#stopping) {
-      if (this.#fleet?.alive()) void notifier.watchdog()
-      await clock.sleep(notifier.watchdogMs)
-    }
   }
 }
 

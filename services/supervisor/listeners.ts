@@ -2,6 +2,7 @@ import { closeSync } from 'node:fs'
 import net, { isIPv6 } from 'node:net'
 import type { GatewayConfig } from '../../shared/config/gateway.ts'
 import { Fault } from '../../shared/faults.ts'
+import { inheritedFds } from '../../shared/listen-fds.ts'
 
 /** A socket that this process owns and children listen on: it never accepts here. */
 export interface OwnedSocket {
@@ -68,30 +69,13 @@ function bindFault(error: number, address: string, port: number, variable: strin
 export const formatAddress = (address: string, port: number): string =>
   isIPv6(address) ? `[${address}]:${port}` : `${address}:${port}`
 
-/** What sd_listen_fds(3) says: descriptors from 3 on, meant for this process, by name or in the order https, http. */
-export function inheritedFds(
-  env: Readonly<Record<string, string | undefined>>,
-  pid: number,
-): Map<string, number> {
-  const count = Number(env.LISTEN_FDS)
-  if (Number(env.LISTEN_PID) !== pid || !Number.isInteger(count) || count <= 0) return new Map()
-  const names = env.LISTEN_FDNAMES?.split(':') ?? []
-  const order = ['https', 'http']
-  return new Map(
-    Array.from({ length: count }, (_, at): [string, number] => {
-      const given = names[at]
-      return [given !== undefined && order.includes(given) ? given : (order[at] ?? `fd${at}`), 3 + at]
-    }),
-  )
-}
-
 /** systemd's sockets where there are any, else sockets bound here. Throws Fault `listen.failed`. */
 export function openListeners(
   listen: GatewayConfig['listen'],
   env: Readonly<Record<string, string | undefined>>,
   pid = process.pid,
 ): Listeners {
-  const inherited = inheritedFds(env, pid)
+  const inherited = inheritedFds(env, pid, ['https', 'http'])
   const open: OwnedSocket[] = []
   const own = (name: 'https' | 'http', port: number, variable: string): OwnedSocket => {
     const fd = inherited.get(name)

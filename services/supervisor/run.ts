@@ -1,17 +1,20 @@
+import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import { type Env, formatProblems, invalidConfigExit } from '../../shared/config/env.ts'
 import { Fault } from '../../shared/faults.ts'
 import { createLogger } from '../../shared/log.ts'
+import { type Exec, Notifier, systemExec } from '../../shared/notify.ts'
 import { readConfiguration } from './environment.ts'
 import type { Scripts } from './fleet.ts'
 import { Gateway } from './gateway.ts'
-import { type Exec, Notifier, systemExec } from './notify.ts'
 import { defaultLimits, type SlotLimits } from './slot.ts'
 
 export const program = 'aembit_mcp_gateway'
 
-const script = (role: string): string => fileURLToPath(new URL(`../${role}/main.ts`, import.meta.url))
+/** Beside us, and as we are: a release holds JavaScript. */
+const script = (role: string): string =>
+  fileURLToPath(new URL(`../${role}/main${extname(import.meta.url)}`, import.meta.url))
 
 export interface RunOptions {
   readonly env: Env

@@ -1,8 +1,8 @@
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { Notifier } from '../../services/supervisor/notify.ts'
 import { createLogger } from '../../shared/log.ts'
+import { Notifier } from '../../shared/notify.ts'
 import { startGateway } from './rig.ts'
 
 const log = createLogger('test', 'off')

@@ -3,7 +3,8 @@ import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
-import { bindTcp, inheritedFds } from '../../services/supervisor/listeners.ts'
+import { bindTcp } from '../../services/supervisor/listeners.ts'
+import { inheritedFds } from '../../shared/listen-fds.ts'
 import { ask } from '../front/requests.ts'
 import { freePort, isAlive, startGateway } from './rig.ts'
 
@@ -83,7 +84,7 @@ t.test('sockets from systemd are used, and survive the front', async (t) => {
 })
 
 t.test('what sd_listen_fds(3) says', async (t) => {
-  const fds = (env: Record<string, string>) => Object.fromEntries(inheritedFds(env, 42))
+  const fds = (env: Record<string, string>) => Object.fromEntries(inheritedFds(env, 42, ['https', 'http']))
   t.same(fds({ LISTEN_PID: '42', LISTEN_FDS: '2' }), { https: 3, http: 4 })
   t.same(fds({ LISTEN_PID: '42', LISTEN_FDS: '2', LISTEN_FDNAMES: 'http:https' }), { http: 3, https: 4 })
   t.same(fds({ LISTEN_PID: '41', LISTEN_FDS: '2' }), {}, 'meant for another process')

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
-import type { Logger } from '../../shared/log.ts'
+import type { Clock } from './clock.ts'
+import type { Logger } from './log.ts'
 
 /** Runs a program; injected by tests. Rejects where it can not be run or fails. */
 export type Exec = (file: string, args: readonly string[]) => Promise<void>
@@ -65,6 +66,15 @@ export class Notifier {
     // A slow manager must not make us queue one beat on another: the one that waits says the same.
     if (this.#waiting > 4) return this.#queue
     return this.#send(['WATCHDOG=1'])
+  }
+
+  /** Tells systemd for as long as `alive` says so that the process lives; without a watchdog it returns at once. */
+  async beat(clock: Clock, signal: AbortSignal, alive: () => boolean = () => true): Promise<void> {
+    if (this.watchdogMs === undefined) return
+    while (!signal.aborted) {
+      if (alive()) void this.watchdog()
+      await clock.sleep(this.watchdogMs, signal).catch(() => {})
+    }
   }
 
   #send(variables: readonly string[]): Promise<void> {
