@@ -7,6 +7,9 @@ import { modernMeta } from '../proxy/mcp/modern-server.ts'
 import { type Rig, startRig } from '../proxy/mcp/rig.ts'
 import { everything, filesystem, namespaces, node, scripted, startAdapter, until } from './rig.ts'
 
+t.setTimeout(240_000)
+/** A process takes its time to start on a busy machine. */
+const timeouts = { initialize: 30_000, tools_list: 30_000, tools_call: 30_000 }
 const local = (name: string, more: object = {}) => ({ prefix: name, url: `stdio:${name}`, ...more })
 const session = async (rig: Rig, headers: Record<string, string> = {}) => {
   const opened = await post(
@@ -29,7 +32,7 @@ t.test('server-everything and server-filesystem over stdio, for clients of both 
     everything: node(everything, 'stdio'),
     files: node(filesystem, folder),
   })
-  const rig = await startRig({ stdioSocketPath: adapter.socketPath })
+  const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
   t.teardown(async () => {
     await rig.close()
     await adapter.close()
@@ -51,7 +54,7 @@ t.test('server-everything and server-filesystem over stdio, for clients of both 
 
 t.test('a process belongs to one session, and never to two people', async (t) => {
   const adapter = await startAdapter({ s: node(scripted) })
-  const rig = await startRig({ stdioSocketPath: adapter.socketPath })
+  const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
   t.teardown(async () => {
     await rig.close()
     await adapter.close()
@@ -73,7 +76,7 @@ t.test("the person's credential is a variable of their process; a new one is a n
   const adapter = await startAdapter({
     s: { ...node(scripted), credential: { env: 'API_TOKEN' }, env: { MODE: 'test' } },
   })
-  const rig = await startRig({ stdioSocketPath: adapter.socketPath })
+  const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
   t.teardown(async () => {
     await rig.close()
     await adapter.close()
@@ -104,20 +107,23 @@ t.test("the person's credential is a variable of their process; a new one is a n
 
 t.test('a server that ends is started again by the next call; the one that ran fails at once', async (t) => {
   const adapter = await startAdapter({ s: node(scripted) })
-  const rig = await startRig({ stdioSocketPath: adapter.socketPath, timeouts: { tools_call: 600_000 } })
+  const rig = await startRig({
+    stdioSocketPath: adapter.socketPath,
+    timeouts: { ...timeouts, tools_call: 600_000 },
+  })
   t.teardown(async () => {
     await rig.close()
     await adapter.close()
   })
   rig.setServers([local('s')])
   const ann = await session(rig)
-  t.equal((await post(rig, 'tools/call', { name: 's_exit' }, ann)).last.error?.code, 5022)
+  t.equal((await post(rig, 'tools/call', { name: 's_exit' }, ann)).last.error?.code, 5020)
   t.equal(textOf(await post(rig, 'tools/call', { name: 's_count' }, ann)), 'counted')
 })
 
 t.test('a server that crashes at once is not started in a loop', async (t) => {
   const adapter = await startAdapter({ s: node(scripted, 'crash') })
-  const rig = await startRig({ stdioSocketPath: adapter.socketPath })
+  const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
   t.teardown(async () => {
     await rig.close()
     await adapter.close()
@@ -134,7 +140,7 @@ t.test('a server that crashes at once is not started in a loop', async (t) => {
 
 t.test("progress keeps the caller's token, cancellation reaches the server under its own id", async (t) => {
   const adapter = await startAdapter({ s: node(scripted) })
-  const rig = await startRig({ stdioSocketPath: adapter.socketPath })
+  const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
   t.teardown(async () => {
     await rig.close()
     await adapter.close()
@@ -161,7 +167,7 @@ t.test(
   'floods: a message beyond the bound ends the server, stderr is cut, stdout noise is passed over',
   async (t) => {
     const adapter = await startAdapter({ s: node(scripted) })
-    const rig = await startRig({ stdioSocketPath: adapter.socketPath })
+    const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
     t.teardown(async () => {
       await rig.close()
       await adapter.close()
@@ -187,7 +193,7 @@ t.test("in namespaces a server sees neither the gateway's folders nor its proces
     { shut: node(scripted), open: { ...node(scripted), sandbox: 'none' } },
     { hidden: [secret, '/nowhere'] },
   )
-  const rig = await startRig({ stdioSocketPath: adapter.socketPath })
+  const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
   t.teardown(async () => {
     await rig.close()
     await adapter.close()
@@ -206,7 +212,7 @@ t.test("in namespaces a server sees neither the gateway's folders nor its proces
 
 t.test('names that the machine does not know are refused; without an adapter all are', async (t) => {
   const adapter = await startAdapter({ s: node(scripted) })
-  const rig = await startRig({ stdioSocketPath: adapter.socketPath })
+  const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
   const bare = await startRig()
   t.teardown(async () => {
     await Promise.all([rig.close(), bare.close()])
@@ -222,7 +228,7 @@ t.test('names that the machine does not know are refused; without an adapter all
 
 t.test('no server outlives its adapter', async (t) => {
   const adapter = await startAdapter({ a: node(scripted), b: { ...node(scripted), sandbox: 'none' } })
-  const rig = await startRig({ stdioSocketPath: adapter.socketPath })
+  const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
   t.teardown(async () => {
     await rig.close()
     await adapter.close()

@@ -5,9 +5,10 @@ import type { ConfigOf } from '../../../shared/ipc/contract.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
 import { isObject } from './protocol/jsonrpc.ts'
-import type { JsonObject } from './protocol/types.ts'
+import type { Era, JsonObject } from './protocol/types.ts'
 import { Stop, within } from './stop.ts'
 import { AuthorizationRequired } from './upstream/authorization.ts'
+import { declaredBy } from './upstream/param-headers.ts'
 import type { Party } from './upstream/request.ts'
 import type { Upstreams } from './upstream/upstreams.ts'
 
@@ -145,7 +146,7 @@ export function createCatalogue(deps: {
           const detail = `${method}: ${error ? `error ${error.code}` : 'no list in the result'}`
           throw new Fault('upstream.garbage', { detail })
         }
-        for (const item of list) if (isObject(item)) items.push(item)
+        for (const item of list) if (isObject(item) && fits(kind, server, item, answer.era)) items.push(item)
         chars += answer.text?.length ?? JSON.stringify(list).length
         hint = Math.min(hint, typeof result.ttlMs === 'number' && result.ttlMs >= 0 ? result.ttlMs : 0)
         shared &&= result.cacheScope === 'public'
@@ -158,6 +159,19 @@ export function createCatalogue(deps: {
     } finally {
       stop.end()
     }
+  }
+
+  /** A tool whose header annotations are invalid is left out (MCP 2026-07-28, streamable HTTP, custom headers). */
+  function fits(kind: ListKind, server: ServerWorkload, item: JsonObject, era: Era): boolean {
+    if (kind !== 'tools' || era === 'legacy') return true
+    const declared = declaredBy(item)
+    if (!('invalid' in declared)) return true
+    const tool = String(item.name).slice(0, 200)
+    log.warn(
+      { server: server.id, tool, reason: declared.invalid },
+      'a tool with an invalid definition is left out',
+    )
+    return false
   }
 
   /** One question at a time for each key; it goes on when those who wait give up. */

@@ -19,6 +19,7 @@ import type { ResumeRequest, Turn, Waiter } from './rounds/parked.ts'
 import type { ParkedRef } from './rounds/states.ts'
 import { AuthorizationRequired } from './upstream/authorization.ts'
 import type { UpstreamAnswer, UpstreamRequest } from './upstream/request.ts'
+import { childSpan } from './upstream/trace.ts'
 
 /** The answers of which may be `input_required` (MCP 2026-07-28, multi round-trip requests). */
 const askingMethods = new Set(['tools/call', 'prompts/get', 'resources/read'])
@@ -31,6 +32,8 @@ export interface RelayTarget {
   /** Mcp-Name towards the server. */
   name?: string
   toolName?: string
+  /** Mcp-Param-* towards the server. */
+  mirror?: NonNullable<UpstreamRequest['mirror']>
   /** What content security said of the request. */
   contentSecurity?: ContentSecurityVerdict
 }
@@ -106,7 +109,6 @@ async function send(context: Context, target: RelayTarget): Promise<UpstreamAnsw
   const { params, parked } = context.states.unwrap(call, server.id, target.params, context.party.principalKey)
   const meta = call.message.params?._meta
   const progressToken = isObject(meta) ? meta.progressToken : undefined
-  const { traceparent, tracestate } = call.headers
   const request: UpstreamRequest = {
     server,
     party: context.party,
@@ -123,9 +125,9 @@ async function send(context: Context, target: RelayTarget): Promise<UpstreamAnsw
   if (parked) return toAnswer(context, server, await resume(context, server, parked, params, waiter))
   if (name !== undefined) request.name = name
   if (context.logLevel !== undefined) request.logLevel = context.logLevel
-  if (typeof traceparent === 'string') {
-    request.trace = { traceparent, ...(typeof tracestate === 'string' ? { tracestate } : {}) }
-  }
+  const trace = childSpan(meta, call.headers)
+  if (trace) request.trace = trace
+  if (target.mirror) request.mirror = target.mirror
   if (context.party.live) request.onRequest = (question) => askClient(flight, question)
   else if (mayPark(context)) {
     const mayAsk = (question: Question): Answered | undefined =>

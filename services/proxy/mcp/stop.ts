@@ -75,3 +75,18 @@ export function within<T>(work: Promise<T>, stop: Stop): Promise<T> {
     )
   })
 }
+
+/** Waits `ms`, or rejects with the stop's reason. */
+export function pause(ms: number, stop: Stop): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const giveUp = (reason: Error): void => {
+      clearTimeout(timer)
+      reject(reason)
+    }
+    const timer = setTimeout(() => {
+      stop.off(giveUp)
+      resolve()
+    }, ms)
+    stop.on(giveUp)
+  })
+}

@@ -74,23 +74,34 @@ t.test('a modern server gets headers and _meta of the gateway, never the clientâ
   })
   rig.setServers([{ prefix: 'a', url: server.url }])
   const name = 'a_go.on'
+  const traceId = '4bf92f3577b34da6a3ce929d0e0e4736'
   const meta = modernMeta(
     { elicitation: { url: {} }, odd: {} },
-    { 'io.modelcontextprotocol/clientInfo': { name: 'x' }, traceparent: '00-1-2-01', mine: 1 },
+    {
+      'io.modelcontextprotocol/clientInfo': { name: 'x' },
+      traceparent: `00-${traceId}-00f067aa0ba902b7-01`,
+      mine: 1,
+    },
   )
   await post(
     rig,
     'tools/call',
     { name, _meta: meta },
-    { 'mcp-name': name, 'mcp-method': 'tools/call', traceparent: '00-aa-bb-01', baggage: 'secret=1' },
+    {
+      'mcp-name': name,
+      'mcp-method': 'tools/call',
+      traceparent: `00-${'b'.repeat(32)}-00f067aa0ba902b7-01`,
+      baggage: 'secret=1',
+    },
   )
   const [call] = server.calls()
   t.match(call?.headers, {
     'mcp-name': 'go.on',
     'mcp-method': 'tools/call',
     'mcp-protocol-version': '2026-07-28',
-    traceparent: '00-aa-bb-01',
   })
+  // The trace of _meta counts, one span further.
+  t.match(call?.headers.traceparent, new RegExp(`^00-${traceId}-(?!00f067aa0ba902b7)[0-9a-f]{16}-01$`))
   t.notOk(call?.headers.baggage)
   t.match(call?.params, { name: 'go.on' })
   const sent = call!.params._meta
@@ -100,7 +111,7 @@ t.test('a modern server gets headers and _meta of the gateway, never the clientâ
     'what can be bridged',
   )
   t.match(sent['io.modelcontextprotocol/clientInfo'], { name: 'mcp-identity-gateway' })
-  t.match(sent, { traceparent: '00-1-2-01', mine: 1 })
+  t.match(sent, { traceparent: call?.headers.traceparent, mine: 1 })
 
   await post(rig, 'resources/read', { uri: 'x://Ã¼mlaut', _meta: modernMeta() })
   const read = server.calls().find(({ method }) => method === 'resources/read')

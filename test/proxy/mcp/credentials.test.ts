@@ -18,7 +18,7 @@ t.test('what goes to a server: its credential, nothing of the client', async (t)
   await post(
     rig,
     'tools/call',
-    { name: 'a_go', _meta: { traceparent: '00-1-2-01', 'io.modelcontextprotocol/x': 1 } },
+    { name: 'a_go', _meta: { mine: 1, 'io.modelcontextprotocol/x': 1 } },
     {
       authorization: 'Bearer agents-token',
       cookie: 'a=b',
@@ -34,7 +34,7 @@ t.test('what goes to a server: its credential, nothing of the client', async (t)
     jsonrpc: '2.0',
     id: body.id,
     method: 'tools/call',
-    params: { name: 'go', _meta: { traceparent: '00-1-2-01' } },
+    params: { name: 'go', _meta: { mine: 1 } },
   })
 })
 

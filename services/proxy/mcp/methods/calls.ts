@@ -6,9 +6,11 @@ import type { Context } from '../context.ts'
 import { resolveName } from '../names.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
 import { shapeResult } from '../protocol/shape.ts'
+import type { JsonObject } from '../protocol/types.ts'
 import { type Relayed, relay } from '../relay.ts'
 import { admitTool, refuse } from '../tool-policy.ts'
 import { AuthorizationRequired } from '../upstream/authorization.ts'
+import { disagreeing, paramHeaders } from '../upstream/param-headers.ts'
 import { readResource } from './resources.ts'
 
 export interface Target {
@@ -46,6 +48,7 @@ export async function callTool(context: Context): Promise<Relayed> {
     return connect(context, target)
   }
   const { decision, contentSecurity } = await admitTool(context, target)
+  const mirror = mirrorOf(context, target)
   return relay(context, {
     server,
     decision,
@@ -54,7 +57,31 @@ export async function callTool(context: Context): Promise<Relayed> {
     params: { ...context.params, name },
     name,
     toolName: name,
+    mirror,
   })
+}
+
+/**
+ * Arguments in headers: those of a modern client have to say what its body says, and those for a modern server are built
+ * from the body. What the gateway does not know of a tool yet, the server's refusal tells it.
+ */
+function mirrorOf({ call, params, party, flight, deps }: Context, { server, name }: Target) {
+  const { catalogue } = deps
+  const tool = (): JsonObject | undefined =>
+    catalogue.peek('tools', server, party)?.find((candidate) => candidate.name === name)
+  const known = call.era === 'modern' ? tool() : undefined
+  const wrong = known && disagreeing(known, params.arguments, call.headers)
+  if (wrong) throw new Fault('mcp.header_mismatch', { data: wrong })
+  return {
+    headers: () => {
+      const definition = tool()
+      return definition ? paramHeaders(definition, params.arguments) : {}
+    },
+    renew: async () => {
+      catalogue.changed('tools', server)
+      await catalogue.list('tools', server, party, flight.stop)
+    },
+  }
 }
 
 /** Whether the server itself has a tool of the name that the gateway uses for connecting. */

@@ -27,6 +27,9 @@ export const metaKeys = {
   servers: 'io.aembit/servers',
 } as const
 
+/** W3C names, unprefixed by the specification (MCP 2026-07-28, _meta). */
+const traceKeys = new Set(['traceparent', 'tracestate', 'baggage'])
+
 /** Results that must carry caching hints towards modern clients (MCP 2026-07-28, caching). */
 const cacheable = new Set([
   'server/discover',
@@ -120,14 +123,20 @@ export const statusOf = (error: JsonRpcError | undefined, client: Era): number =
 
 /**
  * `_meta` for an upstream request: the client's own keys (tracing among them), without protocol keys, which the
- * gateway writes itself, and with our progress token in place of the client's.
+ * gateway writes itself, with our progress token and our span in place of the client's.
  */
-export function upstreamMeta(params: JsonObject | undefined, progressToken: number | undefined): JsonObject {
+export function upstreamMeta(
+  params: JsonObject | undefined,
+  progressToken: number | undefined,
+  trace: Readonly<Record<string, string>> = {},
+): JsonObject {
   const meta: JsonObject = {}
   if (isObject(params?._meta)) {
     for (const [key, value] of Object.entries(params._meta)) {
-      if (!key.startsWith('io.modelcontextprotocol/') && key !== 'progressToken') meta[key] = value
+      if (!key.startsWith('io.modelcontextprotocol/') && key !== 'progressToken' && !traceKeys.has(key))
+        meta[key] = value
     }
+    if (params._meta.traceparent !== undefined) Object.assign(meta, trace)
   }
   if (progressToken !== undefined) meta.progressToken = progressToken
   return meta

@@ -15,6 +15,9 @@ export function isSessionGone({ status, refusal }: Exchanged): boolean {
   return error === undefined || error.code === -32000 || /session/i.test(error.message)
 }
 
+/** HeaderMismatch (MCP 2026-07-28, error codes). */
+export const headerMismatch = -32020
+
 /** Codes that only a modern server sends: header mismatch, missing capability, version (MCP 2026-07-28). */
 export const isModernCode = (code: number): boolean => code <= -32020 && code >= -32022
 
@@ -26,5 +29,8 @@ export const isModernError = ({ error }: JsonRpcResponse): boolean =>
 export function unanswered({ status }: Exchanged): Fault {
   if (status >= 200 && status < 300)
     return new Fault('upstream.garbage', { detail: `HTTP ${status} without an answer` })
+  // What stands before the server says that the server is away.
+  if (status === 502 || status === 503 || status === 504)
+    return new Fault('upstream.unreachable', { detail: `HTTP ${status}`, data: { status } })
   return new Fault('upstream.rejected', { detail: `HTTP ${status}`, data: { status } })
 }

@@ -44,6 +44,20 @@ export class Unsent extends Fault {
   }
 }
 
+/** A stream that ended before its answer, and where to go on. Its code is that of what broke it. */
+export class BrokenStream extends Fault {
+  readonly fault: Fault
+  readonly lastEventId: string
+  /** What the server asked to wait, milliseconds. */
+  readonly retry: number | undefined
+  constructor(fault: Fault, lastEventId: string, retry: number | undefined) {
+    super(fault.code, { ...(fault.detail === undefined ? {} : { detail: fault.detail }), cause: fault })
+    this.fault = fault
+    this.lastEventId = lastEventId
+    this.retry = retry
+  }
+}
+
 /** What is read of a body that nobody wants, so that the connection can be used again. */
 const dumpBytes = 65_536
 /** How long a server may keep its stream open after the answer before the connection is given up. */
@@ -92,6 +106,8 @@ class Handler implements Dispatcher.DispatchHandler {
   readonly #events: string[] = []
   #busy = false
   #ended = false
+  /** What ended the stream, where it did not end by itself. */
+  #cut: Fault | undefined
   #linger: NodeJS.Timeout | undefined
 
   constructor(
@@ -181,11 +197,20 @@ class Handler implements Dispatcher.DispatchHandler {
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     clearTimeout(this.#linger)
     const cause = error instanceof Fault ? error : (error as { cause?: unknown }).cause
-    if (cause instanceof Fault) this.fail(cause)
-    else {
-      const why = { detail: error.message, cause: error }
-      this.fail(this.#sent ? new Fault('upstream.unreachable', why) : new Unsent(why))
+    if (cause instanceof Fault) {
+      this.fail(cause)
+      return
     }
+    const why = { detail: error.message, cause: error }
+    const fault = this.#sent ? new Fault('upstream.unreachable', why) : new Unsent(why)
+    if (this.#mode !== 'stream') {
+      this.fail(fault)
+      return
+    }
+    // Events that arrived whole still count.
+    this.#cut = fault
+    this.#ended = true
+    this.#pump()
   }
 
   /** Gives the exchange up, unless it is over. Bound: it listens to the stop. */
@@ -248,7 +273,13 @@ class Handler implements Dispatcher.DispatchHandler {
       const waiting = this.#options.onMessage?.(message)
       if (waiting) this.#wait(waiting)
     }
-    if (this.#ended && !this.#busy && !this.#settled) this.#garbage('the stream ended without an answer')
+    if (this.#ended && !this.#busy && !this.#settled) this.#brokenOff()
+  }
+
+  #brokenOff(): void {
+    const fault = this.#cut ?? new Fault('upstream.garbage', { detail: 'the stream ended without an answer' })
+    const { lastEventId, retryMs } = this.#parser!
+    this.fail(lastEventId ? new BrokenStream(fault, lastEventId, retryMs) : fault)
   }
 
   #wait(waiting: Promise<void>): void {

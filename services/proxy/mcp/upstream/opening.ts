@@ -8,9 +8,10 @@ import { legacyVersions, type ServerInfo } from '../protocol/shape.ts'
 import type { JsonObject, JsonRpcRequest } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
 import { isModernCode } from './answers.ts'
-import { type Exchanged, type ExchangeOptions, exchange } from './exchange.ts'
+import { BrokenStream, type Exchanged, type ExchangeOptions, exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
 import { legacyHeaders, type Party, refuseUnauthorized, Unauthorized } from './request.ts'
+import { resume } from './resume.ts'
 import { NoEventStream, openSseChannel, type SseChannel } from './sse-channel.ts'
 
 export interface LegacySession {
@@ -206,6 +207,12 @@ function createSession(
       return built
     },
     listen: channel && ((listener) => channel.listen(listener)),
-    exchange: (options) => (channel ? channel.exchange(options) : exchange(http, server, options)),
+    exchange: (options) =>
+      channel
+        ? channel.exchange(options)
+        : exchange(http, server, options).catch((error: unknown) => {
+            if (error instanceof BrokenStream) return resume(http, server, options, error)
+            throw error
+          }),
   }
 }

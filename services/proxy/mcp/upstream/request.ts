@@ -44,8 +44,14 @@ export interface UpstreamRequest {
   /** Log level that the client asked for in this request (modern) or session (legacy). */
   logLevel?: string
   wantsProgress?: boolean
-  /** W3C trace context of the client's HTTP request. */
+  /** The client's trace, one span further. */
   trace?: Headers
+  /** Arguments that a modern server wants in headers too, as its tool's definition says now. */
+  mirror?: {
+    headers(): Headers
+    /** Has the definition read anew: the server says that the headers do not fit. */
+    renew(): Promise<void>
+  }
   onNotification?(message: JsonRpcNotification): void | Promise<void>
   onRequest?(message: JsonRpcRequest): Promise<{ result: JsonObject } | { error: JsonRpcError }>
 }
@@ -99,25 +105,28 @@ export const legacyHeaders = (credential: Headers, session: Headers = {}): Heade
 })
 
 export function legacyMessage(
-  { method, params, wantsProgress }: UpstreamRequest,
+  { method, params, wantsProgress, trace }: UpstreamRequest,
   id: number,
 ): JsonRpcRequest {
   if (params._meta === undefined && !wantsProgress) return { jsonrpc: '2.0', id, method, params }
   const { _meta: _client, ...rest } = params
-  const meta = upstreamMeta(params, wantsProgress ? id : undefined)
+  const meta = upstreamMeta(params, wantsProgress ? id : undefined, trace)
   if (Object.keys(meta).length > 0) rest._meta = meta
   return { jsonrpc: '2.0', id, method, params: rest }
 }
 
 /** MCP 2026-07-28: protocol fields in `_meta`, mirrored by the standard headers of the rewritten body. */
 export function modernMessage(
-  request: Pick<UpstreamRequest, 'method' | 'params' | 'party' | 'name' | 'logLevel' | 'wantsProgress'>,
+  request: Pick<
+    UpstreamRequest,
+    'method' | 'params' | 'party' | 'name' | 'logLevel' | 'wantsProgress' | 'trace'
+  >,
   credential: Headers,
   id: number,
   info: ServerInfo,
 ): { headers: Headers; message: JsonRpcRequest } {
-  const { method, params, party, name, logLevel, wantsProgress } = request
-  const meta = upstreamMeta(params, wantsProgress ? id : undefined)
+  const { method, params, party, name, logLevel, wantsProgress, trace } = request
+  const meta = upstreamMeta(params, wantsProgress ? id : undefined, trace)
   meta[metaKeys.version] = modernVersion
   meta[metaKeys.capabilities] = party.capabilities
   meta[metaKeys.clientInfo] = { name: info.name, version: info.version }

@@ -7,7 +7,14 @@ import { isObject } from '../protocol/jsonrpc.ts'
 import type { ServerInfo } from '../protocol/shape.ts'
 import type { Credentials, JsonObject, JsonRpcMessage, JsonRpcResponse } from '../protocol/types.ts'
 import { Stop, within } from '../stop.ts'
-import { isModernCode, isModernError, isSessionGone, unanswered, unsupported } from './answers.ts'
+import {
+  headerMismatch,
+  isModernCode,
+  isModernError,
+  isSessionGone,
+  unanswered,
+  unsupported,
+} from './answers.ts'
 import { createCredentialHeaders, digest, withParty } from './credential-headers.ts'
 import { createEras, type Verdict } from './eras.ts'
 import { type Exchanged, exchange } from './exchange.ts'
@@ -24,6 +31,7 @@ import {
   type UpstreamAnswer,
   type UpstreamRequest,
 } from './request.ts'
+import { retrying } from './retries.ts'
 import { createLegacySessions } from './sessions.ts'
 
 export interface Upstreams {
@@ -63,6 +71,8 @@ export function createUpstreams(deps: {
   const { http, credentials, config, clock, log, info, onSession = () => {} } = deps
   const limit = config.limits.responseBytes
   let lastId = 0
+  /** Requests that may have reached their server. */
+  const begun = new WeakSet<UpstreamRequest>()
   // Ids and progress tokens are minted anew: two clients may have picked the same.
   const nextId = (): number => ++lastId
   const eras = createEras({ http, config, clock, info, nextId })
@@ -115,9 +125,13 @@ export function createUpstreams(deps: {
 
   function askModern(request: UpstreamRequest, credential: Headers): Promise<Exchanged> {
     const id = nextId()
+    begun.add(request)
     const { headers, message } = modernMessage(request, credential, id, info)
     return exchange(http, request.server, {
-      headers: request.trace ? { ...headers, ...request.trace } : headers,
+      headers:
+        request.trace || request.mirror
+          ? { ...headers, ...request.trace, ...request.mirror?.headers() }
+          : headers,
       message,
       stop: request.stop,
       limit,
@@ -142,6 +156,7 @@ export function createUpstreams(deps: {
       })
     }
     const id = nextId()
+    begun.add(request)
     try {
       return await session.exchange({
         headers: request.trace ? { ...headers, ...request.trace } : headers,
@@ -168,7 +183,12 @@ export function createUpstreams(deps: {
     credential: Headers,
     verdict: Verdict,
   ): Promise<UpstreamAnswer | undefined> {
-    const exchanged = refuseUnauthorized(await askModern(request, credential))
+    let exchanged = refuseUnauthorized(await askModern(request, credential))
+    if (request.mirror && (exchanged.response ?? exchanged.refusal)?.error?.code === headerMismatch) {
+      // The tool's definition may have changed since it was listed: once more with the new one.
+      await within(request.mirror.renew(), request.stop)
+      exchanged = refuseUnauthorized(await askModern(request, credential))
+    }
     const response = exchanged.response ?? exchanged.refusal
     const unfit = [400, 404, 405].includes(exchanged.status)
     // A server that never said what it is and now refuses, or one that was modern before a rollback.
@@ -254,12 +274,15 @@ export function createUpstreams(deps: {
     }
   }
 
-  const request: Upstreams['request'] = (asked) =>
-    withCredential(asked, (credential) =>
-      inEra(asked, credential, (verdict) =>
-        verdict.era === 'legacy' ? onLegacy(asked, credential) : onModern(asked, credential, verdict),
-      ),
-    )
+  const request: Upstreams['request'] = (asked) => {
+    const ask = (): Promise<UpstreamAnswer> =>
+      withCredential(asked, (credential) =>
+        inEra(asked, credential, (verdict) =>
+          verdict.era === 'legacy' ? onLegacy(asked, credential) : onModern(asked, credential, verdict),
+        ),
+      )
+    return retrying(asked, ask, () => begun.has(asked))
+  }
   const listening = createListening({
     http,
     limit,
