@@ -18,7 +18,6 @@ import { createRevocations } from './fleet/revocations.ts'
 import { createSnapshotSource, type SnapshotSource } from './fleet/snapshots.ts'
 import { createStreams } from './fleet/stream.ts'
 import { createMachineTokens } from './fleet/tokens.ts'
-import { identifyClientWorkload } from './policy/client-match.ts'
 import type { DatabaseSync } from './store/database.ts'
 import type { Sealer } from './store/sealer.ts'
 import { serverSecret } from './store/server-secrets.ts'
@@ -93,8 +92,8 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     machineApp,
     audit,
     policy: () => {
-      const { config, index } = snapshots.current()
-      return { index, identify: (client) => identifyClientWorkload(config, client) }
+      const { index } = snapshots.current()
+      return { index, now: clock.now() }
     },
     register: (app) =>
       registerApi(app, {

@@ -3,16 +3,21 @@ import type { Provider } from 'oidc-provider'
 import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
+import type { RevocationMatch } from '../../shared/revocations.ts'
 import { createArtefactStore } from './authorization/adapter.ts'
 import type { IssuancePolicy } from './authorization/gate.ts'
 import { createGrants } from './authorization/grants.ts'
+import { createIdentityAssertions, type IdentityAssertions } from './authorization/identity-assertions.ts'
 import { registerInteractions } from './authorization/interactions.ts'
 import { createSigningKeys, type SigningKeys } from './authorization/keys.ts'
+import { createMetadataDocuments, documentLimits, hostAllowed } from './authorization/metadata-documents.ts'
+import { createPresented } from './authorization/presented.ts'
 import { createProvider } from './authorization/provider.ts'
 import { resumeInteraction } from './authorization/resume.ts'
 import { type Callback, registerAuthorizationServer } from './authorization/routes.ts'
 import { type AuthorizationSettings, authorizationSettings } from './authorization/settings.ts'
 import type { Config } from './config/schema.ts'
+import type { AuditLog } from './events/audit.ts'
 import { type Accounts, createAccounts } from './identity/accounts.ts'
 import { type BrowserSessions, createBrowserSessions } from './identity/browser-session.ts'
 import { createCookieJar } from './identity/cookies.ts'
@@ -37,6 +42,9 @@ export interface IdentityPlaneDeps {
   readonly log: Logger
   /** The policy of the running configuration. */
   readonly policy: () => IssuancePolicy
+  /** Tells every gateway to refuse the access tokens that match. */
+  readonly revoke: (match: RevocationMatch) => Promise<void>
+  readonly audit: Pick<AuditLog, 'add'>
   /** How long a spent refresh token is answered again, ms. */
   readonly refreshGraceMs?: number
   /** Cost of new password hashes; tests take a low one. */
@@ -66,6 +74,9 @@ interface Running {
   readonly provider: Provider
   readonly callback: Callback
   readonly externals: ReadonlyMap<string, ExternalProvider>
+  readonly assertions: IdentityAssertions
+  /** Everything with connections of its own. */
+  readonly outbound: readonly { close(): Promise<void> }[]
 }
 
 const defaultGraceMs = 10_000
@@ -74,7 +85,7 @@ const sweepLimit = 5_000
 
 /** Who people are and what agents get for it: sign-in, consent, tokens. Wired once; `prepare` fills it. */
 export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config): Promise<IdentityPlane> {
-  const { db, sealer, clock, log, policy } = deps
+  const { db, sealer, clock, log, policy, revoke, audit } = deps
   const { issuer } = authorizationSettings(first)
   let running: Running | undefined
   const current = (): Running => {
@@ -101,6 +112,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
   const lockout = createLockout(db, clock)
   const pending = createPendingSignIns(db, sealer, clock)
   const fetch = createGuardedFetch([])
+  const presented = createPresented({ settings: () => current().settings, keys, clock, policy })
   const sessions = createBrowserSessions({ provider: () => current().provider, accounts, cookies, issuer })
   const signIn = createSignIn({
     providers,
@@ -121,7 +133,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
     keys,
     register: (app) => {
       registerAssets(app)
-      registerAuthorizationServer(app, { current, store, clock, log })
+      registerAuthorizationServer(app, { current, store, presented, clock, log })
       registerInteractions(app, { current, grants, accounts, policy, signIn, sessions, browser, log })
       registerIdentity(app, {
         signIn,
@@ -139,8 +151,22 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
           detail: `authorizationServer.issuer can not change while running (${issuer} → ${settings.issuer}); restart`,
         })
       }
+      const assertions = createIdentityAssertions({ db, clock, config, issuer, resource: settings.resource })
+      const documentFetch = createGuardedFetch(settings.clientDocuments.allowedNetworks, documentLimits)
+      const documents = createMetadataDocuments({
+        fetch: documentFetch,
+        clock,
+        log,
+        allowed: (id) =>
+          settings.clientDocuments.enabled &&
+          (settings.clientDocumentUrls.has(id) || hostAllowed(id, settings.clientDocuments.allowedDomains)),
+      })
       const provider = createProvider({
         settings,
+        documents,
+        assertions,
+        audit,
+        revoke,
         keys,
         store,
         grants,
@@ -162,11 +188,10 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
       return () => {
         commit()
         const former = running
-        running = { config, settings, provider, callback, externals }
-        for (const external of former?.externals.values() ?? []) {
-          external
-            .close()
-            .catch((err: unknown) => log.debug({ err }, 'closing connections to an identity provider'))
+        const outbound = [...externals.values(), assertions, documentFetch]
+        running = { config, settings, provider, callback, externals, assertions, outbound }
+        for (const connections of former?.outbound ?? []) {
+          connections.close().catch((err: unknown) => log.debug({ err }, 'closing outbound connections'))
         }
       }
     },
@@ -175,13 +200,14 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
       grants.sweep()
       lockout.sweep()
       pending.sweep()
+      current().assertions.sweep()
       const { accessTokenSecs } = current().settings
       const retired = keys.prune(2 * 86_400_000 + accessTokenSecs * 1000)
       if (gone + retired > 0) log.debug({ artefacts: gone, keys: retired }, 'expired rows deleted')
     },
     close: async () => {
       await fetch.close()
-      for (const external of running?.externals.values() ?? []) await external.close()
+      for (const connections of running?.outbound ?? []) await connections.close()
     },
   }
 }

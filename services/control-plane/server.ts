@@ -63,7 +63,10 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       adminTokenPath: join(stateDir, 'admin-token'),
       issueCredential: (request) => credentials.issue(request),
     })
-    const identity = await createIdentityPlane({ ...common, policy: fleet.policy }, first)
+    const identity = await createIdentityPlane(
+      { ...common, policy: fleet.policy, revoke: fleet.snapshots.revoke, audit: fleet.audit },
+      first,
+    )
     const { sessions, browser, keys, accounts: people } = identity
     const { snapshots, changes } = fleet
     credentials = createCredentialPlane({ ...common, snapshots, changes, people, sessions, browser, keys })

@@ -5,7 +5,6 @@ import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { ChildContext } from '../../shared/ipc/child.ts'
 import type { SnapshotRef } from '../../shared/ipc/contract.ts'
-import { decideGateway, decideServer, type PolicyIndex, type Principal } from '../../shared/policy.ts'
 import { createJwksFetch, type Fetch } from './auth/issuers.ts'
 import { TokenVerifier } from './auth/verifier.ts'
 import { Credentials } from './credentials.ts'
@@ -14,6 +13,7 @@ import { createHttp } from './http.ts'
 import type { Ingress } from './ingress.ts'
 import type { CoreDeps, McpCore } from './mcp/protocol/types.ts'
 import { metadata, metadataUrl } from './metadata.ts'
+import { objections } from './objections.ts'
 import { createOrigins, type Origins, preflight } from './origins.ts'
 import { Passthrough } from './passthrough.ts'
 import { createPipeline, type Pipeline } from './pipeline.ts'
@@ -79,7 +79,7 @@ export class Edge {
       log,
       onSwap: (index) => {
         this.verifier.swap(index)
-        this.#core.recheck((principal, serverId) => objection(index, this.verifier, principal, serverId))
+        this.#core.recheck(objections(index, this.verifier, clock))
         this.#standing.look()
       },
     })
@@ -240,20 +240,6 @@ export class Edge {
     })
     void this.#pipeline.run(x)
   }
-}
-
-/** Why what runs may not go on under the policy of now; undefined where it may. */
-function objection(
-  index: PolicyIndex,
-  verifier: TokenVerifier,
-  principal: Principal,
-  serverId: string | undefined,
-): Fault | undefined {
-  if (verifier.revoked(principal)) return new Fault('token.revoked')
-  const gateway = decideGateway(index, principal)
-  if (!gateway.allow) return new Fault('policy.gateway_denied', { detail: gateway.explanation })
-  const server = serverId === undefined ? undefined : decideServer(index, principal, serverId)
-  return server?.allow === false ? new Fault('policy.denied', { detail: server.explanation }) : undefined
 }
 
 /** `<worker>-<generation>`, as the socket's name has them: two processes never share a segment. */

@@ -22,10 +22,26 @@ export const issuerSchema = z.object({
 export const clientWorkloadSchema = z.object({
   id: z.string(),
   name: z.string(),
-  /** Any one identity that matches identifies the workload. */
+  /** Any-of within an attribute, all attributes that are named: see shared/client-match.ts. */
   identities: z.array(
-    z.object({ type: z.enum(['oauthRedirectUri', 'oauthClientId', 'cimdClientId']), value: z.string() }),
+    z.object({
+      type: z.enum([
+        'oauthRedirectUri',
+        'oauthClientId',
+        'cimdClientId',
+        'oidcIdTokenIssuer',
+        'oidcIdTokenSubject',
+        'oidcIdTokenAudience',
+        /** An address or a CIDR block. */
+        'sourceIPAddress',
+      ]),
+      value: z.string(),
+    }),
   ),
+  /** False: no person signs in; what comes in is the client alone. True where absent. */
+  enforceSso: z.boolean().optional(),
+  /** Identity providers whose people may use it; all where absent. */
+  ssoIdentityProviders: z.array(z.string()).optional(),
 })
 
 export const matchRuleSchema = z.object({

@@ -1,5 +1,6 @@
 import type { ClientMetadata } from 'oidc-provider'
 import { z } from 'zod'
+import { jwtBearerGrant } from '../config/clients.ts'
 import type { AuthorizationSettings } from './settings.ts'
 
 /** RFC 7591 §3.2.2 error codes that a registration of ours can end with. */
@@ -132,11 +133,23 @@ export function staticClients(settings: AuthorizationSettings): ClientMetadata[]
     ...common(client.redirectUris),
     client_id: client.clientId,
     client_name: client.name,
-    grant_types: ['authorization_code', 'refresh_token'],
-    ...(client.clientSecret
-      ? { token_endpoint_auth_method: 'client_secret_basic', client_secret: client.clientSecret.reveal() }
-      : { token_endpoint_auth_method: 'none' }),
+    // A grant that is not offered at present must not spoil the client's others.
+    grant_types: client.grantTypes.filter((grant) => grant !== jwtBearerGrant || settings.identityAssertions),
+    // RFC 7591 §2: without the code grant there is no response type.
+    ...(client.grantTypes.includes('authorization_code') ? {} : { response_types: [] }),
+    ...authentication(client),
   }))
+}
+
+function authentication(client: AuthorizationSettings['clients'][number]): Partial<ClientMetadata> {
+  if (client.clientSecret) {
+    return { token_endpoint_auth_method: 'client_secret_basic', client_secret: client.clientSecret.reveal() }
+  }
+  if (client.jwks) {
+    return { token_endpoint_auth_method: 'private_key_jwt', jwks: client.jwks as ClientMetadata['jwks'] }
+  }
+  if (client.jwksUri) return { token_endpoint_auth_method: 'private_key_jwt', jwks_uri: client.jwksUri }
+  return { token_endpoint_auth_method: 'none' }
 }
 
 function common(redirectUris: string[]) {

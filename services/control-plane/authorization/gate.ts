@@ -1,3 +1,4 @@
+import { identifyClient } from '../../../shared/client-match.ts'
 import {
   type Decision,
   decideGateway,
@@ -6,18 +7,23 @@ import {
   type Principal,
 } from '../../../shared/policy.ts'
 import type { ClientWorkload, ServerWorkload } from '../../../shared/wire/snapshot.ts'
-import type { Identity } from '../identity/types.ts'
+import { clientSubject, type Identity } from '../identity/types.ts'
 
 /** The policy that tokens are issued under: the same snapshot and the same functions as at the gateway. */
 export interface IssuancePolicy {
   readonly index: PolicyIndex
-  identify(client: { redirectUri: string; clientId: string }): ClientWorkload | null
+  /** Milliseconds since the epoch: conditions on time are decided on it. */
+  readonly now: number
 }
 
 export interface GateRequest {
-  readonly identity: Identity
+  /** Null where the client comes alone, without a person. */
+  readonly identity: Identity | null
   readonly clientId: string
-  readonly redirectUri: string
+  /** Undefined where nothing is redirected: client credentials, assertions. */
+  readonly redirectUri: string | undefined
+  /** Where the client or browser connects from; undefined where that is not known any more. */
+  readonly address: string | undefined
 }
 
 export interface Verdict {
@@ -33,15 +39,21 @@ export interface Verdict {
 export interface TokenClaims {
   [claim: string]: unknown
   client_workload?: string
-  idp: string
+  /** The authorization that it came of: what is revoked as one. */
+  grant?: string
+  /** `client`: nobody signed in, the client came alone. */
+  subject_type?: 'client'
+  idp?: string
   email?: string
   name?: string
-  groups: string[]
+  groups?: string[]
 }
 
-export function tokenClaims(identity: Identity, workload: ClientWorkload | null): TokenClaims {
+export function tokenClaims(identity: Identity | null, workload: ClientWorkload | null): TokenClaims {
+  const named = workload ? { client_workload: workload.id } : {}
+  if (identity === null) return { ...named, subject_type: 'client' }
   return {
-    ...(workload ? { client_workload: workload.id } : {}),
+    ...named,
     idp: identity.idp,
     ...(identity.email === undefined ? {} : { email: identity.email }),
     ...(identity.name === undefined ? {} : { name: identity.name }),
@@ -49,34 +61,68 @@ export function tokenClaims(identity: Identity, workload: ClientWorkload | null)
   }
 }
 
-/** May this person use this client with the gateway? Decided at sign-in, at each code and at each refresh. */
+/** The client workload that a request comes from; null where none fits. */
+export function workloadOf(
+  { index }: IssuancePolicy,
+  request: Pick<GateRequest, 'clientId' | 'redirectUri' | 'address'>,
+): ClientWorkload | null {
+  return identifyClient(index.snapshot.clientWorkloads, request)
+}
+
+/** May this person, or this client alone, use the gateway? Decided at sign-in, at each code and at each refresh. */
 export function judge(policy: IssuancePolicy, issuer: string, request: GateRequest): Verdict {
-  const { identity, clientId, redirectUri } = request
-  const workload = policy.identify({ redirectUri, clientId })
+  const { identity, clientId } = request
+  const workload = workloadOf(policy, request)
   const resource = policy.index.snapshot.gateway.resource
+  const subject = identity?.subject ?? clientSubject(clientId)
   const principal: Principal = {
     issuer,
-    subject: identity.subject,
+    subject,
     clientId,
+    kind: identity ? 'person' : 'client',
     clientWorkload: workload?.id,
-    identityProvider: identity.idp,
+    identityProvider: identity?.idp,
     claims: {
       ...tokenClaims(identity, workload),
       iss: issuer,
-      sub: identity.subject,
+      sub: subject,
       aud: resource,
       client_id: clientId,
     },
   }
-  const decision = decideGateway(policy.index, principal)
+  const circumstances = { now: policy.now, clientIp: request.address }
+  const decision =
+    wrongProvider(workload, identity) ?? issuable(decideGateway(policy.index, principal, circumstances))
   return {
     decision,
     workload,
     reason: workload
-      ? `${decision.reason === 'trust_provider_mismatch' ? `Policy "${decision.policyName}" is for others. ` : ''}${decision.explanation}`
+      ? `${decision.reason === 'trust_provider_mismatch' && decision.policyName !== null ? `Policy "${decision.policyName}" is for others. ` : ''}${decision.explanation}`
       : 'No client workload of this gateway has the address that this agent sends you back to.',
     servers: policy.index.snapshot.servers.filter(
-      (server) => decideServer(policy.index, principal, server.id).allow,
+      (server) => issuable(decideServer(policy.index, principal, server.id, circumstances)).allow,
     ),
   }
+}
+
+/** A client workload may be for the people of some identity providers alone. */
+function wrongProvider(workload: ClientWorkload | null, identity: Identity | null): Decision | undefined {
+  const wanted = workload?.ssoIdentityProviders
+  if (!workload || !identity || !wanted || wanted.length === 0 || wanted.includes(identity.idp))
+    return undefined
+  return {
+    allow: false,
+    reason: 'trust_provider_mismatch',
+    policyId: null,
+    policyVersion: null,
+    policyName: null,
+    rule: null,
+    volatile: false,
+    explanation: `Client workload "${workload.name}" is for people of another identity provider.`,
+  }
+}
+
+/** The GeoIP database is at the gateways, which decide on it at each request: here it is no reason to refuse a token. */
+export function issuable(decision: Decision): Decision {
+  return decision.reason === 'geoip_unavailable' ? { ...decision, allow: true } : decision
 }

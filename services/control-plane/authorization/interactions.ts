@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors, type Provider } from 'oidc-provider'
 import type { Logger } from '../../../shared/log.ts'
+import { isDocumentUrl } from '../config/clients.ts'
 import type { Accounts } from '../identity/accounts.ts'
 import type { BrowserSessions } from '../identity/browser-session.ts'
 import type { BrowserBinding } from '../identity/csrf.ts'
@@ -14,6 +15,7 @@ import { signInPage } from '../pages/sign-in.ts'
 import { isLocalRedirect, redirectDestination } from './clients.ts'
 import { type IssuancePolicy, judge } from './gate.ts'
 import type { Grants } from './grants.ts'
+import { answerWithoutSignIn } from './machine-grants.ts'
 import { grantableScopes, newGrant } from './prompts.ts'
 import { routes } from './provider.ts'
 import { resumeInteraction } from './resume.ts'
@@ -109,12 +111,13 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     )
   }
 
-  const verdictFor = async (details: Interaction) => {
+  const verdictFor = async (request: UidRequest, details: Interaction) => {
     const subject = details.session?.accountId
     const identity = subject === undefined ? undefined : accounts.find(subject)
     if (!identity) return null
     const client = await clientOf(details)
-    return { identity, client, verdict: judge(policy(), current().settings.issuer, { identity, ...client }) }
+    const ask = { identity, ...client, address: request.ip }
+    return { identity, client, verdict: judge(policy(), current().settings.issuer, ask) }
   }
 
   const showConsent = async (
@@ -122,7 +125,7 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     reply: FastifyReply,
     details: Interaction,
   ): Promise<FastifyReply> => {
-    const found = await verdictFor(details)
+    const found = await verdictFor(request, details)
     if (!found) return sendPage(reply, 400, expiredPage)
     const { identity, client, verdict } = found
     const shared = {
@@ -157,6 +160,7 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
         ...shared,
         local: isLocalRedirect(client.redirectUri),
         verified: client.verified,
+        publisher: isDocumentUrl(client.clientId) ? new URL(client.clientId).host : null,
         scopes: grantableScopes(String(details.params.scope ?? '').split(' ')),
         servers: verdict.servers.map(({ name, url }) => ({ name, host: new URL(url).host })),
       }),
@@ -189,6 +193,9 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
   app.get('/interaction/:uid', async (request: UidRequest, reply) => {
     const details = await find(request, reply)
     if (!details) return sendPage(reply, 400, expiredPage)
+    const { provider, settings } = current()
+    const direct = await answerWithoutSignIn(provider, { settings, grants, policy, log }, details, request.ip)
+    if (direct !== null) return reply.redirect(direct, 303)
     return details.prompt.name === 'login'
       ? showSignIn(request, reply, details)
       : showConsent(request, reply, details)
@@ -245,7 +252,7 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     if (!ask) return reply
     if (ask.form.decision !== 'allow') return deny(request, reply, ask.details)
     const { details } = ask
-    const found = details.prompt.name === 'consent' ? await verdictFor(details) : null
+    const found = details.prompt.name === 'consent' ? await verdictFor(request, details) : null
     if (!found) return sendPage(reply, 400, expiredPage)
     // Decided anew: the page may be older than the policy.
     if (!found.verdict.decision.allow) return showConsent(request, reply, details)

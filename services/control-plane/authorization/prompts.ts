@@ -39,8 +39,8 @@ export function promptPolicy({ settings, accounts, policy }: PromptDeps) {
       const identity = account && accounts.find(account.accountId)
       if (!identity || !client) return true
       const redirectUri = String(params?.redirect_uri)
-      return !judge(policy(), settings.issuer, { identity, clientId: client.clientId, redirectUri }).decision
-        .allow
+      const ask = { identity, clientId: client.clientId, redirectUri, address: ctx.ip }
+      return !judge(policy(), settings.issuer, ask).decision.allow
     }),
     // First: what the client is told is the first reason's error.
     0,
@@ -51,7 +51,7 @@ export function promptPolicy({ settings, accounts, policy }: PromptDeps) {
 /** The grant that an authorization works on: the one just consented to, or a new one where consent is remembered. */
 export async function existingGrant(
   { settings, grants, accounts, policy }: PromptDeps,
-  { oidc }: KoaContextWithOIDC,
+  { oidc, ip }: KoaContextWithOIDC,
 ): Promise<Grant | undefined> {
   const { client, account, params, result } = oidc
   const chosen = result?.consent?.grantId
@@ -67,7 +67,8 @@ export async function existingGrant(
   const scopes = grantableScopes(oidc.requestParamScopes)
   const identity = accounts.find(key.subject)
   if (!identity || !grants.consented(key, scopes)) return undefined
-  if (!judge(policy(), settings.issuer, { identity, ...key }).decision.allow) return undefined
+  const ask = { identity, ...key, address: ip }
+  if (!judge(policy(), settings.issuer, ask).decision.allow) return undefined
   return newGrant(oidc.provider, settings, grants, key, scopes)
 }
 
@@ -80,7 +81,7 @@ export async function newGrant(
   scopes: readonly string[],
 ): Promise<Grant> {
   const grant = new provider.Grant({ accountId: key.subject, clientId: key.clientId })
-  grant.addOIDCScope(scopes.join(' '))
+  if (scopes.length > 0) grant.addOIDCScope(scopes.join(' '))
   grant.addResourceScope(key.resource, resourceScope)
   const id = await grant.save()
   grants.record(id, key, (settings.refreshTokenSecs + settings.accessTokenSecs) * 1000)

@@ -1,9 +1,12 @@
-import { type Configuration, errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { type Adapter, type Configuration, errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import type { Logger } from '../../../shared/log.ts'
+import type { RevocationMatch } from '../../../shared/revocations.ts'
+import type { AuditLog } from '../events/audit.ts'
 import type { Accounts } from '../identity/accounts.ts'
 import { sessionCookie, sessionTtlSecs } from '../identity/browser-session.ts'
 import type { CookieJar } from '../identity/cookies.ts'
 import type { GuardedFetch } from '../identity/guarded-fetch.ts'
+import { clientSubject, type Identity, isClientSubject } from '../identity/types.ts'
 import { pageHeaders, renderPage } from '../pages/layout.ts'
 import { expiredPage, messagePage } from '../pages/message.ts'
 import type { ArtefactStore } from './adapter.ts'
@@ -11,9 +14,13 @@ import { staticClients } from './clients.ts'
 import { logEvents } from './event-log.ts'
 import { type IssuancePolicy, judge, tokenClaims, type Verdict } from './gate.ts'
 import type { Grants } from './grants.ts'
+import type { IdentityAssertions } from './identity-assertions.ts'
 import type { SigningKeys } from './keys.ts'
+import { registerIdentityAssertionGrant } from './machine-grants.ts'
+import type { MetadataDocuments } from './metadata-documents.ts'
+import { carriedBy } from './presented.ts'
 import { existingGrant, promptPolicy } from './prompts.ts'
-import { type AuthorizationSettings, identityScopes, resourceScope } from './settings.ts'
+import { type AuthorizationSettings, identityScopes, resourceScope, resourceServer } from './settings.ts'
 
 export interface ProviderDeps {
   readonly settings: AuthorizationSettings
@@ -24,6 +31,11 @@ export interface ProviderDeps {
   readonly policy: () => IssuancePolicy
   readonly cookies: CookieJar
   readonly fetch: GuardedFetch
+  readonly documents: MetadataDocuments
+  readonly assertions: IdentityAssertions
+  readonly audit: Pick<AuditLog, 'add'>
+  /** Tells every gateway to refuse what matches. */
+  readonly revoke: (match: RevocationMatch) => Promise<void>
   readonly log: Logger
 }
 
@@ -38,6 +50,7 @@ export const routes = {
   token: '/connect/token',
   registration: '/register',
   revocation: '/connect/revocation',
+  introspection: '/connect/introspection',
   jwks: '/.well-known/openid-configuration/jwks',
 } as const
 
@@ -54,13 +67,24 @@ export function createProvider(deps: ProviderDeps): Provider {
     grantId: string | undefined,
     subject: string | undefined,
     clientId: string | undefined,
-  ): Verdict => {
-    const identity = subject === undefined ? undefined : accounts.find(subject)
+  ): { verdict: Verdict; identity: Identity | null } => {
+    const alone = clientId !== undefined && subject === clientSubject(clientId)
+    const identity = alone ? null : subject === undefined ? undefined : accounts.find(subject)
     const redirectUri = grantId === undefined ? undefined : grants.redirectUriOf(grantId)
-    if (!identity || redirectUri === undefined || clientId === undefined) {
+    if (identity === undefined || redirectUri === undefined || clientId === undefined) {
       throw new errors.CustomOIDCProviderError('invalid_grant', 'the account or the authorization is gone')
     }
-    const verdict = judge(deps.policy(), issuer, { identity, clientId, redirectUri })
+    const address = Provider.ctx?.ip
+    const verdict = judge(deps.policy(), issuer, {
+      identity,
+      clientId,
+      redirectUri: redirectUri === '' ? undefined : redirectUri,
+      address,
+    })
+    // What was given to a client alone is over once people have to sign in for it.
+    if (alone && verdict.workload?.enforceSso !== false) {
+      throw new errors.CustomOIDCProviderError('invalid_grant', 'this client needs a person who signs in')
+    }
     if (!verdict.decision.allow) {
       log.warn(
         {
@@ -77,11 +101,38 @@ export function createProvider(deps: ProviderDeps): Provider {
         'no access policy lets this client and user in',
       )
     }
-    return verdict
+    return { verdict, identity }
   }
 
+  /** Decides on a client that asks for a token of its own. Throws unauthorized_client. */
+  const admitAlone = (clientId: string): Verdict => {
+    const address = Provider.ctx?.ip
+    const verdict = judge(deps.policy(), issuer, {
+      identity: null,
+      clientId,
+      redirectUri: undefined,
+      address,
+    })
+    if (verdict.decision.allow) return verdict
+    const { reason, policyId } = verdict.decision
+    log.warn({ event: 'token.refused', clientId, reason, policyId }, 'client credentials refused by policy')
+    throw new errors.CustomOIDCProviderError('unauthorized_client', 'no access policy lets this client in')
+  }
+  /** Access tokens are JWTs that nobody stores: what is shown is looked at, what is destroyed is told to gateways. */
+  const tokensOf = (model: string, stored: Adapter): Adapter => ({
+    ...stored,
+    find: async (id) => carriedBy(Provider.ctx?.req, model, id),
+    destroy: (id) => deps.revoke({ jti: id }),
+    revokeByGrantId: (grant) => deps.revoke({ grant }),
+  })
+
   const configuration: Configuration = {
-    adapter: store.adapter,
+    adapter: (model: string) => {
+      const stored = store.adapter(model)
+      if (model === 'AccessToken' || model === 'ClientCredentials') return tokensOf(model, stored)
+      if (model !== 'Client') return stored
+      return { ...stored, find: async (id) => (await stored.find(id)) ?? deps.documents.find(id) }
+    },
     jwks: keys.privateJwks() as Configuration['jwks'],
     clients: staticClients(settings),
     routes,
@@ -106,6 +157,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     expiresWithSession: async () => false,
     findAccount: async (_ctx, subject) => {
       const identity = accounts.find(subject)
+      if (isClientSubject(subject)) return { accountId: subject, claims: async () => ({ sub: subject }) }
       return (
         identity && {
           accountId: subject,
@@ -119,9 +171,17 @@ export function createProvider(deps: ProviderDeps): Provider {
       )
     },
     extraTokenClaims: async (_ctx, token) => {
+      if (token.kind === 'ClientCredentials') return tokenClaims(null, admitAlone(token.clientId!).workload)
       if (token.kind !== 'AccessToken') return undefined
-      const { workload } = admit(token.grantId, token.accountId, token.clientId)
-      return tokenClaims(accounts.find(token.accountId)!, workload)
+      const { verdict, identity } = admit(token.grantId, token.accountId, token.clientId)
+      return { ...tokenClaims(identity, verdict.workload), grant: token.grantId }
+    },
+    formats: {
+      customizers: {
+        jwt: (_ctx, token, parts) => {
+          if (token.kind === 'ClientCredentials') parts.payload.sub = clientSubject(token.clientId!)
+        },
+      },
     },
     loadExistingGrant: async (ctx) => existingGrant(deps, ctx),
     interactions: { policy: promptPolicy(deps), url: (_ctx, { uid }) => `/interaction/${uid}` },
@@ -138,6 +198,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     },
     ttl: {
       AccessToken: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? settings.accessTokenSecs,
+      ClientCredentials: settings.accessTokenSecs,
       AuthorizationCode: codeSecs,
       IdToken: settings.accessTokenSecs,
       Interaction: interactionSecs,
@@ -154,9 +215,18 @@ export function createProvider(deps: ProviderDeps): Provider {
       rpInitiatedLogout: { enabled: false },
       userinfo: { enabled: false },
       registration: { enabled: settings.dynamicRegistration, issueRegistrationAccessToken: false },
+      clientCredentials: { enabled: settings.clientCredentials },
       revocation: {
         enabled: true,
         allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId,
+      },
+      introspection: {
+        enabled: true,
+        // RFC 7662 §2.1: who asks has to prove itself, else tokens could be tried out here.
+        allowedPolicy: (_ctx, client, token) =>
+          client.clientAuthMethod !== 'none' &&
+          (token.clientId === client.clientId ||
+            settings.clients.some((known) => known.introspection && known.clientId === client.clientId)),
       },
       resourceIndicators: {
         enabled: true,
@@ -164,13 +234,7 @@ export function createProvider(deps: ProviderDeps): Provider {
         useGrantedResource: () => true,
         getResourceServerInfo: (_ctx, indicator) => {
           if (indicator !== resource) throw new errors.InvalidTarget('the resource is not one of this server')
-          return {
-            scope: resourceScope,
-            audience: resource,
-            accessTokenFormat: 'jwt',
-            accessTokenTTL: settings.accessTokenSecs,
-            jwt: { sign: { alg: settings.signingAlgorithm } },
-          }
+          return resourceServer(settings)
         },
       },
     },
@@ -193,6 +257,7 @@ export function createProvider(deps: ProviderDeps): Provider {
   const provider = new Provider(issuer, configuration)
   // Only the gateway's own proxy can open our socket, and it replaces what a client says in these headers.
   provider.proxy = true
+  if (settings.identityAssertions) registerIdentityAssertionGrant(provider, deps)
   provider.use(async (ctx: KoaContextWithOIDC, next: () => Promise<void>) => {
     await next()
     const route = ctx.oidc?.route
@@ -200,6 +265,11 @@ export function createProvider(deps: ProviderDeps): Provider {
       Object.assign(ctx.body as object, {
         response_modes_supported: ['query'],
         protected_resources: [resource],
+        ...(settings.clientDocuments.enabled ? { client_id_metadata_document_supported: true } : {}),
+        // Enterprise-managed authorization: which kind of assertion the jwt-bearer grant takes.
+        ...(settings.identityAssertions
+          ? { authorization_grant_profiles_supported: ['urn:ietf:params:oauth:grant-profile:id-jag'] }
+          : {}),
       })
     }
     if (route === 'token' && ctx.status === 200) {

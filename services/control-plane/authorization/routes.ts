@@ -4,6 +4,7 @@ import type { Clock } from '../../../shared/clock.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { ArtefactStore } from './adapter.ts'
 import { RegistrationRefused, registrationMetadata } from './clients.ts'
+import { carry, type Presented } from './presented.ts'
 import { routes } from './provider.ts'
 import { createRateLimit } from './rate-limit.ts'
 import { canonicalResources } from './resource.ts'
@@ -15,8 +16,17 @@ export interface AuthorizationRoutesDeps {
   /** The running authorization server and its settings: a reload replaces both. */
   readonly current: () => { callback: Callback; settings: AuthorizationSettings }
   readonly store: ArtefactStore
+  /** A JWT access token as a stored one; undefined where it is not one of ours that is good. */
+  readonly presented: (token: string) => Promise<Presented | undefined>
   readonly clock: Clock
   readonly log: Logger
+}
+
+interface Over {
+  readonly url?: string
+  readonly body?: Buffer
+  /** The token that the request shows. */
+  readonly presented?: Presented | undefined
 }
 
 /** oidc-provider's own limit. */
@@ -31,14 +41,10 @@ const maxClients = 100_000
  * and then handed to oidc-provider, with the issuer's own origin as theirs: no URL of ours depends on a header.
  */
 export function registerAuthorizationServer(root: FastifyInstance, deps: AuthorizationRoutesDeps): void {
-  const { current, store, clock, log } = deps
+  const { current, store, presented, clock, log } = deps
   const limit = createRateLimit(clock, registrationBurst, registrationRefillMs)
 
-  const hand = async (
-    request: FastifyRequest,
-    reply: FastifyReply,
-    over: { url?: string; body?: Buffer } = {},
-  ) => {
+  const hand = async (request: FastifyRequest, reply: FastifyReply, over: Over = {}) => {
     const { callback, settings } = current()
     reply.hijack()
     await callback(replay(request.raw, settings.issuer, over), reply.raw)
@@ -67,6 +73,7 @@ export function registerAuthorizationServer(root: FastifyInstance, deps: Authori
       '/.well-known/openid-configuration',
       routes.token,
       routes.revocation,
+      routes.introspection,
     ]) {
       app.options(url, pass)
     }
@@ -83,7 +90,20 @@ export function registerAuthorizationServer(root: FastifyInstance, deps: Authori
       setResources(form, current().settings.resource)
       return hand(request, reply, { body: Buffer.from(form.toString()) })
     })
-    app.post(routes.revocation, (request, reply) => hand(request, reply, { body: bytes(request) }))
+    for (const url of [routes.revocation, routes.introspection]) {
+      app.post(url, async (request, reply) => {
+        if (!isForm(request)) return hand(request, reply, { body: bytes(request) })
+        const form = new URLSearchParams(bytes(request).toString())
+        const token = form.get('token') ?? ''
+        if (form.getAll('token').length !== 1 || token.split('.').length !== 3) {
+          return hand(request, reply, { body: bytes(request) })
+        }
+        const found = await presented(token)
+        // One that is none of ours is unknown: both endpoints say nothing more of it (RFC 7009 §2.2, RFC 7662 §2.2).
+        form.set('token', found?.jti ?? 'unknown')
+        return hand(request, reply, { body: Buffer.from(form.toString()), presented: found })
+      })
+    }
 
     app.options(routes.registration, (_request, reply) =>
       reply
@@ -161,11 +181,7 @@ function setResources(params: URLSearchParams, resource: string): void {
 }
 
 /** The request again, with another URL or body, as if it came straight to the issuer's origin. */
-function replay(
-  raw: IncomingMessage,
-  issuer: string,
-  over: { url?: string; body?: Buffer },
-): IncomingMessage {
+function replay(raw: IncomingMessage, issuer: string, over: Over): IncomingMessage {
   const { host, protocol } = new URL(issuer)
   const request = new IncomingMessage(raw.socket)
   const { 'transfer-encoding': _chunked, 'content-length': _length, ...headers } = raw.headers
@@ -182,5 +198,6 @@ function replay(
   if (over.body) request.push(over.body)
   request.push(null)
   request.complete = true
+  if (over.presented) carry(request, over.presented)
   return request
 }

@@ -1,3 +1,4 @@
+import type { ResourceServer } from 'oidc-provider'
 import { Fault } from '../../../shared/faults.ts'
 import type { Config } from '../config/schema.ts'
 import { redirectProblem } from './clients.ts'
@@ -12,6 +13,12 @@ export interface AuthorizationSettings {
   /** From the first token of a grant on; rotation does not extend it. */
   readonly refreshTokenSecs: number
   readonly dynamicRegistration: boolean
+  readonly clientDocuments: Config['authorizationServer']['clientIdMetadataDocuments']
+  /** URLs of client id metadata documents that client workloads name. */
+  readonly clientDocumentUrls: ReadonlySet<string>
+  /** A grant type is offered where a client is registered for it, or an identity provider's assertions are taken. */
+  readonly clientCredentials: boolean
+  readonly identityAssertions: boolean
   readonly clients: Config['authorizationServer']['clients']
   /** Canonical URL of the MCP endpoint: the one resource, and `aud` of every access token. */
   readonly resource: string
@@ -44,7 +51,29 @@ export function authorizationSettings(config: Config): AuthorizationSettings {
     accessTokenSecs: authorizationServer.accessTokenLifetime,
     refreshTokenSecs: authorizationServer.refreshTokenLifetime,
     dynamicRegistration: authorizationServer.dynamicClientRegistration,
+    clientDocuments: authorizationServer.clientIdMetadataDocuments,
+    clientDocumentUrls: new Set(
+      config.clientWorkloads
+        .flatMap(({ identities }) => identities)
+        .filter(({ type }) => type === 'cimdClientId')
+        .map(({ value }) => value),
+    ),
+    clientCredentials: authorizationServer.clients.some(({ grantTypes }) =>
+      grantTypes.includes('client_credentials'),
+    ),
+    identityAssertions: config.identityProviders.some((idp) => idp.type === 'oidc' && idp.identityAssertions),
     clients: authorizationServer.clients,
     resource: gateway.url,
+  }
+}
+
+/** The one resource server, as oidc-provider wants it. */
+export function resourceServer(settings: AuthorizationSettings): ResourceServer {
+  return {
+    scope: resourceScope,
+    audience: settings.resource,
+    accessTokenFormat: 'jwt',
+    accessTokenTTL: settings.accessTokenSecs,
+    jwt: { sign: { alg: settings.signingAlgorithm } },
   }
 }

@@ -79,7 +79,7 @@ function isWebUrl(value: string): boolean {
   return ['http:', 'https:'].includes(url.protocol) && !url.username && !url.password && !value.includes('#')
 }
 
-function isCidr(value: string): boolean {
+export function isCidr(value: string): boolean {
   const [address = '', bits = '', rest] = value.split('/')
   if (rest !== undefined || !/^\d{1,3}$/.test(bits)) return false
   try {

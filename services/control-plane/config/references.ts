@@ -24,6 +24,12 @@ export function checkReferences(file: unknown): ProblemAt[] {
   for (const [index, provider] of lists.trustProviders) {
     refer(['trustProviders', index, 'identityProvider'], provider.identityProvider, 'identityProviders')
   }
+  for (const [index, workload] of lists.clientWorkloads) {
+    const named = Array.isArray(workload.ssoIdentityProviders) ? workload.ssoIdentityProviders : []
+    for (const [position, provider] of named.entries()) {
+      refer(['clientWorkloads', index, 'ssoIdentityProviders', position], provider, 'identityProviders')
+    }
+  }
   servers(problems, lists.serverWorkloads)
   for (const [index, policy] of lists.accessPolicies) policyReferences(problems, refer, index, policy)
   unresolvableUserTokens(problems, lists)

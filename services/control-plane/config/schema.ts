@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { clientIdentity, clientIdMetadataDocuments, createRegisteredClient } from './clients.ts'
 import { createCredentialProviderSchema } from './credential-providers.ts'
 import { duration, email, id, identifierUrl, networks, serverUrl, text, webUrl } from './fields.ts'
 import { accessCondition, contentSecurity } from './policy-schema.ts'
@@ -77,6 +78,8 @@ export function createConfigSchema(readSecret: SecretReader) {
       scopes: z.array(text).default(['openid', 'profile', 'email']),
       /** Claim that becomes our tokens' `sub`. */
       subjectClaim: text.default('email'),
+      /** Whether its identity assertions (ID-JAG) are taken as a grant: enterprise-managed authorization. */
+      identityAssertions: z.boolean().default(false),
       allowedNetworks: networks,
     }),
   ])
@@ -97,17 +100,12 @@ export function createConfigSchema(readSecret: SecretReader) {
         signingAlgorithm: z.enum(['RS256', 'ES256']).default('RS256'),
         accessTokenLifetime: duration('15m', '24h'),
         refreshTokenLifetime: duration('30d', '365d'),
+        /** How long a signing key signs before its successor takes over. */
+        keyRotation: duration('90d', '365d'),
         dynamicClientRegistration: z.boolean().default(true),
-        clients: z
-          .array(
-            z.strictObject({
-              clientId: text,
-              name: text.optional(),
-              clientSecret: secret.optional(),
-              redirectUris: z.array(z.string().min(1)).min(1),
-            }),
-          )
-          .default([]),
+        /** Clients whose id is the URL of a document about them. */
+        clientIdMetadataDocuments: clientIdMetadataDocuments.prefault({}),
+        clients: z.array(createRegisteredClient(secret)).default([]),
       })
       .prefault({}),
     identityProviders: z.array(identityProvider).min(1),
@@ -116,23 +114,11 @@ export function createConfigSchema(readSecret: SecretReader) {
         z.strictObject({
           id,
           name: text.optional(),
-          identities: z
-            .array(
-              z
-                .strictObject({
-                  type: z.enum(['oauthRedirectUri', 'oauthClientId', 'cimdClientId']),
-                  value: z.string().min(1).max(2000),
-                })
-                .refine(
-                  (identity) => identity.type !== 'oauthRedirectUri' || isRedirectPattern(identity.value),
-                  {
-                    path: ['value'],
-                    message:
-                      'is no redirect URI pattern, write a URI, "*" alone, or "*" as the port or after a path, as in https://host/path/*',
-                  },
-                ),
-            )
-            .min(1),
+          identities: z.array(clientIdentity).min(1),
+          /** False: no person signs in, and what comes in is the client alone. */
+          enforceSso: z.boolean().default(true),
+          /** Identity providers whose people may use it; all where empty. */
+          ssoIdentityProviders: z.array(id).default([]),
         }),
       )
       .default([]),
@@ -176,6 +162,11 @@ export function createConfigSchema(readSecret: SecretReader) {
           client: id.optional(),
           /** `gateway`, or the server workload that may be called. */
           server: id,
+          /** Whom it is for: people with a client, clients without a person, or both. */
+          subjects: z
+            .array(z.enum(['person', 'client']))
+            .min(1)
+            .default(['person']),
           trustProviders: z.array(id).default([]),
           accessConditions: z.array(id).default([]),
           contentSecurity: z.array(id).default([]),
@@ -264,15 +255,4 @@ export type { Parsed as ParsedConfig }
 function canonicalGatewayUrl(value: string): string {
   const url = new URL(value)
   return url.pathname === '/' && !url.search ? `${url.origin}/mcp` : value
-}
-
-/**
- * `*` alone; or a URI whose only stars are a whole port and the last character of a path. A star that could swallow
- * a part of the host ("https://good.example*") is refused.
- */
-function isRedirectPattern(value: string): boolean {
-  if (value === '*') return true
-  const plain = value.replace(/^(https?:\/\/[^/:*]+):\*(?=\/|$)/, '$1').replace(/\*$/, '')
-  if (plain.includes('*') || plain.includes('#') || !URL.canParse(plain)) return false
-  return !value.endsWith('*') || /^[a-z][a-z0-9+.-]*:\/\/[^/]*\//i.test(plain) || /:\*$/.test(value)
 }

@@ -1,10 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../../shared/clock.ts'
-import type { Snapshot } from '../../../shared/wire/snapshot.ts'
+import type { Revocation, RevocationMatch } from '../../../shared/revocations.ts'
 import type { DatabaseSync } from '../store/database.ts'
-
-export type Revocation = Snapshot['revocations'][number]
-export type RevocationMatch = Omit<Revocation, 'at'>
 
 export interface Revocations {
   /** Refuses every access token issued until now that matches all fields given. Throws RangeError where none is given. */

@@ -3,13 +3,14 @@ import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import { indexSnapshot, type PolicyIndex } from '../../../shared/policy.ts'
+import type { RevocationMatch } from '../../../shared/revocations.ts'
 import type { Snapshot } from '../../../shared/wire/snapshot.ts'
 import type { Config } from '../config/schema.ts'
 import { type CompileInputs, compileSnapshot, policyFingerprint } from '../policy/compile.ts'
 import { type DatabaseSync, transaction } from '../store/database.ts'
 import type { FleetKeys } from './keys.ts'
 import type { KillSwitch } from './kill-switch.ts'
-import type { RevocationMatch, Revocations } from './revocations.ts'
+import type { Revocations } from './revocations.ts'
 
 /** One configuration in force: what gateways get and what this service decides on are the same object. */
 export interface Applied {

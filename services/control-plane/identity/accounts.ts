@@ -3,7 +3,7 @@ import type { Logger } from '../../../shared/log.ts'
 import type { IdentityProviderConfig } from '../config/schema.ts'
 import type { DatabaseSync } from '../store/database.ts'
 import type { Directory } from './directory.ts'
-import { type Identity, SignInRefused } from './types.ts'
+import { type Identity, isClientSubject, SignInRefused } from './types.ts'
 
 export interface Accounts {
   /** Records a sign-in. Throws SignInRefused where the subject belongs to another identity provider. */
@@ -43,6 +43,12 @@ export function createAccounts({ db, clock, log, directory, providers, blocked }
         throw new SignInRefused(
           'This account is blocked here. Ask your administrator.',
           `kill switch of user ${identity.subject}`,
+        )
+      }
+      if (isClientSubject(identity.subject)) {
+        throw new SignInRefused(
+          'This name can not be used here.',
+          `subject ${identity.subject} has the form of a client without a person`,
         )
       }
       const before = get.get(identity.subject)

@@ -32,3 +32,9 @@ export class SignInRefused extends Error {
     this.detail = detail
   }
 }
+
+const alone = 'client:'
+
+/** `sub` of a client without a person. No person can have a subject of this form. */
+export const clientSubject = (clientId: string): string => `${alone}${clientId}`
+export const isClientSubject = (subject: string): boolean => subject.startsWith(alone)

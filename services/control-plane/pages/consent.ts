@@ -12,6 +12,8 @@ export interface ConsentView {
   readonly local: boolean
   readonly scopes: readonly string[]
   readonly servers: readonly { name: string; host: string }[]
+  /** Host of the client id metadata document: who vouches for the client's name. Null for other clients. */
+  readonly publisher: string | null
   /** False where the client named itself in a dynamic registration. */
   readonly verified: boolean
 }
@@ -37,7 +39,8 @@ ${
     ? html`<ul class="list">${view.servers.map((server) => html`<li>${server.name}<small>${server.host}</small></li>`)}</ul>`
     : html`<p class="notice">No policy lets you reach a server yet. You can connect all the same; servers appear once a policy allows them.</p>`
 }
-<dl class="facts"><dt>The answer goes to</dt><dd><strong>${view.destination}</strong></dd></dl>
+<dl class="facts">${view.publisher !== null && html`<dt>The agent is described by</dt><dd><strong>${view.publisher}</strong></dd>`}
+<dt>The answer goes to</dt><dd><strong>${view.destination}</strong></dd></dl>
 ${
   view.local
     ? html`<p class="notice">That is a program on this computer. Allow it only if you just started this sign-in yourself.</p>`

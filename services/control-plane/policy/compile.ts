@@ -34,7 +34,13 @@ export function compileSnapshot(config: Config, inputs: CompileInputs): Snapshot
     resourceSetId: defaultResourceSet,
     issuers: [ownIssuer(config, inputs.issuerKeys)],
     clientWorkloads: config.clientWorkloads.map(
-      ({ id, name, identities }): ClientWorkload => ({ id, name, identities }),
+      ({ id, name, identities, enforceSso, ssoIdentityProviders }): ClientWorkload => ({
+        id,
+        name,
+        identities,
+        ...(enforceSso ? {} : { enforceSso }),
+        ...(ssoIdentityProviders.length > 0 ? { ssoIdentityProviders } : {}),
+      }),
     ),
     trustProviders: config.trustProviders,
     servers: config.serverWorkloads.map(
@@ -55,6 +61,7 @@ export function compileSnapshot(config: Config, inputs: CompileInputs): Snapshot
       trustProviders: policy.trustProviders,
       accessConditions: policy.accessConditions,
       contentSecurity: policy.contentSecurity,
+      ...(policy.subjects.includes('client') ? { subjects: policy.subjects } : {}),
       ...(policy.server === 'gateway'
         ? { kind: 'client-to-gateway' as const, clientWorkload: policy.client }
         : { kind: 'gateway-to-server' as const, serverWorkload: policy.server }),

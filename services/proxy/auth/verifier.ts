@@ -1,12 +1,13 @@
 import { hash } from 'node:crypto'
 import { decodeJwt, errors, type JWTPayload, jwtVerify } from 'jose'
 import { LRUCache } from 'lru-cache'
+import { identifyClient } from '../../../shared/client-match.ts'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Decision, PolicyIndex, Principal } from '../../../shared/policy.ts'
+import { RevocationIndex, type TokenFacts, tokenFacts } from '../../../shared/revocations.ts'
 import type { Issuer } from '../../../shared/wire/snapshot.ts'
 import { type Fetch, IssuerIndex, unknownIssuer } from './issuers.ts'
-import { RevocationIndex, type TokenFacts, tokenFacts } from './revocations.ts'
 
 /** A verified token: what the cache holds and what a request carries. */
 export interface Verified extends TokenFacts {
@@ -179,7 +180,9 @@ function toVerified(claims: JWTPayload, issuer: Issuer, index: PolicyIndex, now:
     // A client without a person behind it; a foreign issuer can not say so of one of ours.
     kind: ours && claims.subject_type === 'client' ? ('client' as const) : ('person' as const),
     // A foreign IdP vouches for its users, not for which client workload of ours is calling.
-    clientWorkload: ours ? text('client_workload') : clientWorkloadOf(index, clientId),
+    clientWorkload: ours
+      ? text('client_workload')
+      : identifyClient(index.snapshot.clientWorkloads, { clientId, claims })?.id,
     identityProvider: ours ? text('idp') : issuer.id,
     claims: Object.freeze(claims),
   })
@@ -191,15 +194,6 @@ function toVerified(claims: JWTPayload, issuer: Issuer, index: PolicyIndex, now:
     checked: undefined,
     decision: undefined,
   }
-}
-
-/** The client workload that a trusted issuer's `client_id` (or `azp`) identifies. Once per verification, so a scan will do. */
-function clientWorkloadOf(index: PolicyIndex, clientId: string): string | undefined {
-  if (clientId === '') return undefined
-  const named = index.snapshot.clientWorkloads.find((workload) =>
-    workload.identities.some(({ type, value }) => type === 'oauthClientId' && value === clientId),
-  )
-  return named?.id
 }
 
 function faultOf(error: unknown): Fault {

@@ -220,7 +220,7 @@ export class Flights {
   /** The policy changed: whatever it does not allow any more ends with its reason. */
   recheck(objection: Objection): void {
     for (const flight of this.#all) {
-      const fault = objection(flight.call.principal, flight.serverId)
+      const fault = objection(flight.call, flight.serverId)
       if (fault) flight.stop.stop(fault)
     }
   }

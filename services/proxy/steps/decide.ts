@@ -1,3 +1,4 @@
+import { addressFits } from '../../../shared/client-match.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { type Decision, decideGateway } from '../../../shared/policy.ts'
 import type { TokenVerifier } from '../auth/verifier.ts'
@@ -19,6 +20,14 @@ export function decide({ snapshots, verifier }: DecideDeps): Run {
     if (x.index !== snapshots.latest) {
       x.index = snapshots.require()
       x.verified = verifier.recheck(x.verified)
+    }
+    const workload = x.index.clients.get(x.principal.clientWorkload ?? '')
+    // The token says which client it is; where it may be used from is looked at each time.
+    if (workload && !addressFits(workload, x.client.address)) {
+      throw new Fault('policy.gateway_denied', {
+        detail: `client workload "${workload.name}" is not for ${x.client.address}`,
+        data: { decision: 'client_address' },
+      })
     }
     const decision = gatewayDecision(x)
     if (!decision.allow) {

@@ -7,6 +7,7 @@ import type { Test } from 'tap'
 import { parseConfig } from '../../../services/control-plane/config/load.ts'
 import { createCredentialPlane } from '../../../services/control-plane/credential-plane.ts'
 import { createSealer } from '../../../services/control-plane/credentials/sealer.ts'
+import { createAuditLog } from '../../../services/control-plane/events/audit.ts'
 import {
   type CredentialChange,
   createCredentialChanges,
@@ -16,7 +17,6 @@ import { createKillSwitch } from '../../../services/control-plane/fleet/kill-swi
 import { createRevocations } from '../../../services/control-plane/fleet/revocations.ts'
 import { createSnapshotSource } from '../../../services/control-plane/fleet/snapshots.ts'
 import { createIdentityPlane } from '../../../services/control-plane/identity-plane.ts'
-import { identifyClientWorkload } from '../../../services/control-plane/policy/client-match.ts'
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
 import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
 import { type Answer, Browser } from '../identity/browser.ts'
@@ -111,10 +111,12 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
       sealer,
       clock,
       log,
+      revoke: snapshots.revoke,
+      audit: createAuditLog(db, clock),
       passwordCost: { ln: 10, r: 8, p: 1 },
       policy: () => {
-        const { config, index } = snapshots.current()
-        return { index, identify: (client) => identifyClientWorkload(config, client) }
+        const { index } = snapshots.current()
+        return { index, now: clock.now() }
       },
     },
     configOf(),

@@ -1,6 +1,6 @@
 import { test } from 'tap'
-import { identifyClientWorkload } from '../../../services/control-plane/policy/client-match.ts'
 import { compileSnapshot } from '../../../services/control-plane/policy/compile.ts'
+import { identifyClient } from '../../../shared/client-match.ts'
 import { configOf, issuerKeys, yaml } from './rig.ts'
 
 type Identity = { type: 'oauthRedirectUri' | 'oauthClientId' | 'cimdClientId'; value: string }
@@ -40,7 +40,7 @@ const cases: [pattern: string, given: string, fits: boolean][] = [
 ]
 for (const [pattern, given, fits] of cases) {
   test(`${pattern} ${fits ? 'fits' : 'does not fit'} ${given}`, async (t) => {
-    const found = identifyClientWorkload(workloads({ one: redirect(pattern) }), {
+    const found = identifyClient(workloads({ one: redirect(pattern) }).clientWorkloads, {
       redirectUri: given,
       clientId: 'x',
     })
@@ -58,17 +58,14 @@ test('the identity that says most wins, wherever it stands in the file', async (
     document: [{ type: 'cimdClientId', value: 'https://agent.example/client.json' }],
   })
   const who = (redirectUri: string, clientId = 'random') =>
-    identifyClientWorkload(config, { redirectUri, clientId })?.id
+    identifyClient(config.clientWorkloads, { redirectUri, clientId })?.id
   t.equal(who('https://agent.example/cb/one'), 'exact')
   t.equal(who('https://agent.example/cb/two'), 'longer')
   t.equal(who('https://agent.example/three'), 'path')
   t.equal(who('https://other.example/'), 'anyone')
   t.equal(who('https://agent.example/cb/one', 'build-bot'), 'listed')
   t.equal(who('https://agent.example/cb/one', 'https://agent.example/client.json'), 'document')
-  t.equal(
-    identifyClientWorkload({ clientWorkloads: [] }, { redirectUri: 'https://a.example/', clientId: 'x' }),
-    null,
-  )
+  t.equal(identifyClient([], { redirectUri: 'https://a.example/', clientId: 'x' }), null)
 })
 
 test('compiling is deterministic, says which servers need a credential, and holds no secret', async (t) => {

@@ -5,16 +5,16 @@ import type { AddressInfo } from 'node:net'
 import formbody from '@fastify/formbody'
 import Fastify from 'fastify'
 import pino from 'pino'
-import type { IssuancePolicy } from '../../../services/control-plane/authorization/gate.ts'
 import { parseConfig } from '../../../services/control-plane/config/load.ts'
 import type { Config } from '../../../services/control-plane/config/schema.ts'
 import { createSealer } from '../../../services/control-plane/credentials/sealer.ts'
+import { createAuditLog } from '../../../services/control-plane/events/audit.ts'
 import { createIdentityPlane, type IdentityPlane } from '../../../services/control-plane/identity-plane.ts'
-import { identifyClientWorkload } from '../../../services/control-plane/policy/client-match.ts'
 import { compileSnapshot } from '../../../services/control-plane/policy/compile.ts'
 import { type DatabaseSync, openDatabase } from '../../../services/control-plane/store/database.ts'
 import type { Clock } from '../../../shared/clock.ts'
-import { indexSnapshot } from '../../../shared/policy.ts'
+import { indexSnapshot, type PolicyIndex } from '../../../shared/policy.ts'
+import type { RevocationMatch } from '../../../shared/revocations.ts'
 import { type Answer, Browser } from './browser.ts'
 
 export const password = 'correct horse battery staple'
@@ -42,6 +42,8 @@ export interface World {
   readonly db: DatabaseSync
   readonly config: Config
   readonly logs: Record<string, unknown>[]
+  /** What gateways were told to refuse. */
+  readonly revoked: RevocationMatch[]
   apply(config: Record<string, unknown>): Promise<void>
   close(): Promise<void>
 }
@@ -112,12 +114,22 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
   const log = pino({ level: 'debug' }, { write: (line: string) => void logs.push(JSON.parse(line)) })
   const sealer = createSealer(masterKey)
   const db = options.db ?? openDatabase(':memory:')
-  let policy: IssuancePolicy
+  let index: PolicyIndex
+  const revoked: RevocationMatch[] = []
   const configOf = (over: Record<string, unknown>): Config =>
     parseConfig(JSON.stringify({ ...defaults(issuer), ...over }), 'test.yaml')
   let config = configOf(options.config ?? {})
   const plane = await createIdentityPlane(
-    { db, sealer, clock, log, policy: () => policy, passwordCost: cheap },
+    {
+      db,
+      sealer,
+      clock,
+      log,
+      policy: () => ({ index, now: clock.now() }),
+      revoke: async (match) => void revoked.push(match),
+      audit: createAuditLog(db, clock),
+      passwordCost: cheap,
+    },
     config,
   )
   const apply = async (over: Record<string, unknown>): Promise<void> => {
@@ -130,7 +142,7 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
       issuerKeys: plane.keys.publicJwks(),
       revocations: [],
     })
-    policy = { index: indexSnapshot(snapshot), identify: (client) => identifyClientWorkload(next, client) }
+    index = indexSnapshot(snapshot)
     commit()
   }
   await apply(options.config ?? {})
@@ -150,6 +162,7 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
       return config
     },
     logs,
+    revoked,
     apply,
     close: async () => {
       server.closeAllConnections()

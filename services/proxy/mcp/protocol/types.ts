@@ -185,8 +185,11 @@ export interface CoreDeps {
   readonly parkedLimits?: Partial<ParkedLimits>
 }
 
-/** Why a person's call, at a server where it is at one, may not go on; undefined where it may. */
-export type Objection = (principal: Principal, serverId: string | undefined) => Fault | undefined
+/** Why a call, at a server where it is at one, may not go on; undefined where it may. */
+export type Objection = (
+  call: Pick<McpCall, 'principal'> & Partial<Pick<McpCall, 'circumstances'>>,
+  serverId: string | undefined,
+) => Fault | undefined
 
 export interface McpCore {
   /** Answers through `call.reply`. Throws a Fault only before anything was answered. */

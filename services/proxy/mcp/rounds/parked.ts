@@ -175,7 +175,7 @@ export class ParkedCalls {
   /** The policy changed: whatever it does not allow any more ends. */
   recheck(objection: Objection): void {
     for (const call of this.#held.values()) {
-      const fault = objection(call.principal, call.serverId)
+      const fault = objection(call, call.serverId)
       if (fault) call.stop.stop(fault)
     }
   }

@@ -1,7 +1,8 @@
-import type { Principal } from '../../../shared/policy.ts'
-import type { Snapshot } from '../../../shared/wire/snapshot.ts'
+import type { Principal } from './policy.ts'
+import type { Snapshot } from './wire/snapshot.ts'
 
-type Revocation = Snapshot['revocations'][number]
+export type Revocation = Snapshot['revocations'][number]
+export type RevocationMatch = Omit<Revocation, 'at'>
 
 export interface TokenFacts {
   readonly subject: string
