@@ -53,8 +53,11 @@ const aheadMs = 60_000
 const aheadShare = 0.2
 /** A token with less left than this is not handed out: it would expire on its way. */
 const marginMs = 2_000
-/** A token that is refused this soon after a refresh that a refusal caused: another refresh would not help. */
-const refusedAgainMs = 30_000
+/** So many tokens in a row that were refused while they were so young: the next one would be, its owner might help. */
+const maxRefusals = 3
+const youngMs = 5_000
+/** What asking the server for its authorization server may take, while calls wait. */
+const movedMs = 3_000
 const backoff = { baseMs: 1_000, capMs: 60_000, floorMs: 250 }
 
 export function createUserTokens(deps: UserTokensDeps): UserTokens {
@@ -75,8 +78,25 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
   }
 
   /** One refresh. What it answers is the row as it is afterwards: another's change may have come first. */
-  const renew = async (stored: StoredCredential, tokens: TokenSet, ask: UserTokenAsk) => {
+  const renew = async (
+    stored: StoredCredential,
+    tokens: TokenSet,
+    ask: UserTokenAsk,
+    rejected: boolean,
+  ): Promise<StoredCredential | undefined> => {
     const id = keyOf(stored)
+    if (rejected) {
+      if (clock.now() - stored.refreshedAt > youngMs) refusals.delete(id)
+      if ((refusals.get(id) ?? 0) >= maxRefusals) {
+        breakOff(stored, 'refused_by_server')
+        return vault.find(stored)
+      }
+      // The server moved to another authorization server: what the former one gives is of no use there.
+      if (await moved(ask, tokens)) {
+        breakOff(stored, 'authorization_server_changed')
+        return vault.find(stored)
+      }
+    }
     const client = ask.grant.client(tokens.server, tokens.clientId)
     if (tokens.refreshToken === null || client === undefined) {
       breakOff(stored, tokens.refreshToken === null ? 'no_refresh_token' : 'client_changed')
@@ -102,6 +122,8 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
       return vault.find(stored)
     }
     failures.delete(id)
+    if (rejected) refusals.set(id, (refusals.get(id) ?? 0) + 1)
+    else refusals.delete(id)
     const swapped = vault.swap(stored, {
       // RFC 6749 §6: no new refresh token means that the old one stays.
       tokens: {
@@ -117,9 +139,9 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
   }
 
   /** At most one at a time for one person and server, however many ask. */
-  const renewOnce = (stored: StoredCredential, tokens: TokenSet, ask: UserTokenAsk) => {
+  const renewOnce = (stored: StoredCredential, tokens: TokenSet, ask: UserTokenAsk, rejected: boolean) => {
     const id = keyOf(stored)
-    const turn = running.get(id) ?? renew(stored, tokens, ask).finally(() => running.delete(id))
+    const turn = running.get(id) ?? renew(stored, tokens, ask, rejected).finally(() => running.delete(id))
     running.set(id, turn)
     return turn
   }
@@ -136,25 +158,13 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
     const id = keyOf(ask.key)
     let tokens = vault.open(ask.key)
     const rejected = ask.rejected !== undefined && fits(ask.rejected, tokens.accessToken)
-    const lastRefusal = refusals.get(id) ?? Number.NEGATIVE_INFINITY
-    if (rejected && !running.has(id) && clock.now() - lastRefusal < refusedAgainMs) {
-      breakOff(stored, 'refused_by_server')
-      return reconnect({ ...stored, lastError: 'refused_by_server' })
-    }
-    // The server moved to another authorization server: what the former one gave is of no use there (SEP-2352).
-    if (rejected && !running.has(id) && (await moved(ask, tokens))) {
-      breakOff(stored, 'authorization_server_changed')
-      return reconnect({ ...stored, lastError: 'authorization_server_changed' })
-    }
     const due = stored.expiresAt !== null && stored.expiresAt - clock.now() < ahead(stored, random())
     const renewable = tokens.refreshToken !== null || over(stored)
     const waiting = clock.now() < (failures.get(id)?.notBefore ?? 0)
     if (!waiting && (rejected || (due && renewable))) {
-      const before = stored.version
-      stored = await renewOnce(stored, tokens, ask)
+      stored = await renewOnce(stored, tokens, ask, rejected)
       if (!stored) return { needs: 'connect' }
       if (stored.state === 'broken') return reconnect(stored)
-      if (rejected && stored.version !== before) refusals.set(id, clock.now())
       tokens = vault.open(ask.key)
     }
     if (over(stored) || (ask.rejected !== undefined && fits(ask.rejected, tokens.accessToken))) {
@@ -167,8 +177,13 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
   }
 
   const moved = async ({ grant }: UserTokenAsk, { server }: TokenSet): Promise<boolean> => {
-    const now = await grant.issuerNow()
-    return now !== undefined && now !== server.issuer
+    let timer: NodeJS.Timeout | undefined
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, movedMs)
+    })
+    const now = await Promise.race([grant.issuerNow(), limit])
+    clearTimeout(timer)
+    return typeof now === 'string' && now !== server.issuer
   }
 
   const over = (stored: StoredCredential): boolean =>
