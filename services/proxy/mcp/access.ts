@@ -16,6 +16,7 @@ export interface Names {
 
 /** Every server's decision for one person on one snapshot. */
 export interface Access extends Names {
+  readonly index: PolicyIndex
   /** Servers that may be used, in the order of the configuration. */
   readonly allowed: readonly ServerWorkload[]
   /** Those of them whose prompts, whose resources may be used. */
@@ -86,6 +87,7 @@ function accessOf(index: PolicyIndex, decisions: ReadonlyMap<string, Decision>, 
       return decision !== undefined && decideKind(index, decision, kind).allow
     })
   return {
+    index,
     ...namesOf(allowed),
     allowed,
     prompts: withKind('prompts'),

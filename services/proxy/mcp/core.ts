@@ -46,15 +46,25 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     onSession: (party, session) => notices.channels.moved(party, session),
   })
   const catalogue = createCatalogue({ upstreams, config, clock, log })
+  const parked = new ParkedCalls(deps.parkedLimits)
+  const accessOf = createAccess()
+  const flights = new Flights((call) => call.session?.id ?? principalKeyOf(call.principal))
   const notices = new Notices(
-    { upstreams, catalogue, clock, log, random: deps.random ?? Math.random },
+    {
+      upstreams,
+      catalogue,
+      flights,
+      clock,
+      log,
+      accessOf,
+      random: deps.random ?? Math.random,
+      standing: deps.standing,
+      levelOf: (session) => sessionLevels.get(session.id),
+    },
     Math.ceil(config.limits.concurrent * listenShare),
   )
-  const accessOf = createAccess()
-  const parked = new ParkedCalls(deps.parkedLimits)
   const parts: Parts = { ...deps, upstreams, catalogue, notices, accessOf, seals, parked }
   const states = createRequestStates(seals, clock)
-  const flights = new Flights((call) => call.session?.id ?? principalKeyOf(call.principal))
   /** Log level that a legacy session asked for by logging/setLevel. */
   const sessionLevels = new LRUCache<string, string>({ max: 50_000 })
 
@@ -85,8 +95,11 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       },
     }
     try {
+      if (call.session) notices.used(call, context.access)
       const answer = await method.run(context)
       if (!answer) return
+      // What its servers told meanwhile goes first, on the same stream.
+      if (call.session) for (const notice of notices.watches.take(call)) void flight.notify(notice)
       if (answer.text !== undefined) flight.answerText(answer.text)
       else flight.answer(answer)
     } catch (error) {
@@ -109,8 +122,10 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     else if (message.method === 'notifications/cancelled') flights.cancel(call, message.params?.requestId)
     else if (message.method === 'notifications/initialized' && call.session) {
       const party = partyOf(call)
-      const { allowed } = accessOf(call.index, call.principal, call.circumstances)
+      const access = accessOf(call.index, call.principal, call.circumstances)
+      const { allowed } = access
       if (allowed.length <= warmServers) for (const server of allowed) catalogue.warm(server, party)
+      notices.watches.touch(call, access)
     }
   }
 
@@ -123,6 +138,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     },
     async endSession(session) {
       flights.cancelAll(session.id)
+      notices.watches.end(session.id)
       sessionLevels.delete(session.id)
       await upstreams.end(session.id)
     },
@@ -148,6 +164,8 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       activeCalls: flights.size,
       parkedCalls: parked.size,
       listeners: notices.listeners,
+      watchedSessions: notices.watches.awake,
+      waitingNotices: notices.watches.waiting,
       noticeStreams: notices.channels.size,
       upstreamSessions: upstreams.size(),
     }),

@@ -50,6 +50,11 @@ export class Flight {
     return this.#writer !== undefined
   }
 
+  /** Answered, or given up. */
+  get over(): boolean {
+    return this.#over
+  }
+
   get ageMs(): number {
     return performance.now() - this.#startedAt
   }
@@ -210,6 +215,17 @@ export class Flights {
     const { promise, resolve } = Promise.withResolvers<JsonRpcResponse>()
     this.#questions.set(id, { owner: this.#ownerOf(call), resolve })
     return { id, answer: promise, forget: () => this.#questions.delete(id) }
+  }
+
+  /** A call of the session whose stream is open. */
+  streamOf(owner: string): Flight | undefined {
+    return [...(this.#legacy.get(owner)?.values() ?? [])].find(({ streaming, over }) => streaming && !over)
+  }
+
+  /** A running call of the session, one at this server where there is one. */
+  runningOf(owner: string, serverId: string): Flight | undefined {
+    const running = [...(this.#legacy.get(owner)?.values() ?? [])].filter(({ over }) => !over)
+    return running.find((flight) => flight.serverId === serverId) ?? running[0]
   }
 
   /** Everything that a client without a session any more still waits for. */

@@ -17,6 +17,7 @@ import type {
 import { answerLive, askClient, canAnswer, notDeclared, type Question } from './rounds/live.ts'
 import type { ResumeRequest, Turn, Waiter } from './rounds/parked.ts'
 import type { ParkedRef } from './rounds/states.ts'
+import { within } from './stop.ts'
 import { AuthorizationRequired } from './upstream/authorization.ts'
 import type { UpstreamAnswer, UpstreamRequest } from './upstream/request.ts'
 import { childSpan } from './upstream/trace.ts'
@@ -128,8 +129,14 @@ async function send(context: Context, target: RelayTarget): Promise<UpstreamAnsw
   const trace = childSpan(meta, call.headers)
   if (trace) request.trace = trace
   if (target.mirror) request.mirror = target.mirror
-  if (context.party.live) request.onRequest = (question) => askClient(flight, question)
-  else if (mayPark(context)) {
+  if (context.party.live) {
+    request.onRequest = (question) => askClient(flight, question)
+    // A server may ask outside of the call as well, and what it asks before it has a stream for that is lost.
+    const opening =
+      context.party.variant === '' ? undefined : deps.notices.channels.opening(context.party, server)
+    if (opening) await within(opening, flight.stop)
+  }
+  if (mayPark(context)) {
     const mayAsk = (question: Question): Answered | undefined =>
       canAnswer(call, question) ? undefined : notDeclared(question.method)
     const turn = await deps.parked.start(

@@ -15,6 +15,8 @@ export interface LegacyOptions {
   capabilities?: JsonObject
   /** What `server/discover` gets; 400 unless told. */
   discover?: Handler
+  /** What a GET in the session gets; 405 unless told. */
+  stream?: (response: ServerResponse, request: IncomingMessage) => void
   /** What a request without the session gets; 404 unless told. */
   without?: Handler
   /** What any other method gets; `onCall` unless told. */
@@ -25,7 +27,7 @@ export interface LegacyOptions {
 export async function startLegacy(onCall: Handler, options: LegacyOptions = {}) {
   const seen: { method: string; headers: IncomingMessage['headers']; body: JsonObject }[] = []
   const listener = await startUpstream((request, text, response) => {
-    const body = text ? JSON.parse(text) : { method: 'DELETE' }
+    const body = text ? JSON.parse(text) : { method: request.method }
     seen.push({
       method: request.method === 'DELETE' ? 'DELETE' : body.method,
       headers: request.headers,
@@ -38,6 +40,11 @@ export async function startLegacy(onCall: Handler, options: LegacyOptions = {}) 
     }
     if (request.method === 'DELETE') return response.writeHead(204).end()
     const current = options.session?.()
+    if (request.method === 'GET') {
+      if (!options.stream) return response.writeHead(405).end()
+      if (current && request.headers['mcp-session-id'] !== current) return response.writeHead(404).end()
+      return options.stream(response, request)
+    }
     if (body.method === 'server/discover') {
       if (options.discover) options.discover(body, response, request)
       else response.writeHead(400).end()

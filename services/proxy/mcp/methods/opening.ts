@@ -5,9 +5,7 @@ import { isObject } from '../protocol/jsonrpc.ts'
 import { legacyVersions, logLevels, modernVersion, shapeResult } from '../protocol/shape.ts'
 import type { Relayed } from '../relay.ts'
 
-/** Legacy clients have no stream yet that could carry changes. */
-const legacyCapabilities = { tools: {}, resources: {}, prompts: {}, completions: {}, logging: {} }
-/** Changes come on `subscriptions/listen`. */
+/** Changes come on `subscriptions/listen`, and to legacy clients on the streams of their calls. */
 const capabilities = {
   tools: { listChanged: true },
   resources: { listChanged: true, subscribe: true },
@@ -42,7 +40,7 @@ export async function initialize({ call, params, access, info, deps }: Context):
   deps.recorder.request(call, { server: null, decision: null, outcome: 'Passthrough' })
   const result = {
     protocolVersion,
-    capabilities: legacyCapabilities,
+    capabilities,
     serverInfo: info,
     instructions: instructions(access.allowed),
   }

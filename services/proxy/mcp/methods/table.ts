@@ -1,5 +1,6 @@
 import type { Context } from '../context.ts'
 import { listen } from '../notices/listen.ts'
+import { subscribe, unsubscribe } from '../notices/subscribe.ts'
 import type { Era } from '../protocol/types.ts'
 import type { Relayed } from '../relay.ts'
 import { callTool, complete, getPrompt } from './calls.ts'
@@ -29,6 +30,8 @@ export const methods: ReadonlyMap<string, Method> = new Map<string, Method>([
   ['tools/call', { timeout: 'tools_call', run: callTool }],
   ['prompts/get', { timeout: 'prompts_get', run: getPrompt }],
   ['resources/read', { timeout: 'resources_read', run: (context) => readResource(context) }],
+  ['resources/subscribe', { era: 'legacy', run: subscribe }],
+  ['resources/unsubscribe', { era: 'legacy', run: unsubscribe }],
   ['subscriptions/listen', { era: 'modern', run: listen }],
   ['completion/complete', { timeout: 'completion', run: complete }],
 ])

@@ -14,21 +14,21 @@ import {
   updatedMethod,
   watches,
 } from '../protocol/changes.ts'
-import { isObject } from '../protocol/jsonrpc.ts'
-import type { JsonRpcError, JsonRpcNotification, JsonRpcRequest } from '../protocol/types.ts'
+import type { JsonRpcNotification, JsonRpcRequest } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
 import { unsupported } from '../upstream/answers.ts'
 import type { Listening } from '../upstream/listening.ts'
 import type { LegacySession } from '../upstream/opening.ts'
 import type { Party } from '../upstream/request.ts'
 import type { Upstreams } from '../upstream/upstreams.ts'
+import { type Granted, noSubscriptions, Subscriptions } from './subscriptions.ts'
 
 /** Someone who is told what a server says; `filter` may be replaced by `Channel.want`. */
 export interface Member {
   filter: ChangeFilter
   heard(notification: JsonRpcNotification, server: ServerWorkload): void
   /** Of a legacy client's session: what a server asks outside of calls, and says beside changes. */
-  asked?(question: JsonRpcRequest): Promise<Answered>
+  asked?(question: JsonRpcRequest, server: ServerWorkload): Promise<Answered>
 }
 
 export interface ChannelDeps {
@@ -48,11 +48,8 @@ const askAgainMs = 10 * 60_000
 const shortGapMs = 5_000
 /** A stream that lasted so long starts its waits from the beginning. */
 const healthyMs = 30_000
+const retireMs = 1_000
 const touchMs = 60_000
-const subscribeMs = 10_000
-const subscribeAgainMs = 15_000
-/** Answer of a server that takes subscriptions to none of its resources. */
-const noSubscriptions: JsonRpcError = { code: -32601, message: 'The server takes no subscriptions.' }
 
 interface Line {
   readonly filter: ChangeFilter
@@ -76,14 +73,13 @@ export class Channel {
   /** Is being opened, the first one or one with another filter. */
   #opening: Line | undefined
   #timer: NodeJS.Timeout | undefined
+  /** Was replaced just now. */
+  readonly #retired = new Set<Line>()
   #attempt = 0
   /** Since when nobody tells us, ms since the epoch. */
   #lostAt: number | undefined
   #lastSession: LegacySession | undefined
-  /** Legacy: what the server said to each resources/subscribe in the session of `#subscribedIn`. */
-  readonly #answers = new Map<string, true | JsonRpcError>()
-  #subscribedIn: LegacySession | undefined
-  #subscribing: Promise<void> | undefined
+  readonly #subscriptions: Subscriptions
   #settling = false
   #closed = false
   readonly #waiters = new Set<() => void>()
@@ -101,6 +97,10 @@ export class Channel {
     this.#party = party
     this.#deps = deps
     this.#after = after
+    this.#subscriptions = new Subscriptions(deps.upstreams, server, () => {
+      this.#wake()
+      this.#settleSoon()
+    })
     this.#touch = setInterval(() => deps.upstreams.session(server, this.#party), touchMs)
     this.#touch.unref()
   }
@@ -130,17 +130,30 @@ export class Channel {
   }
 
   /** What the server said to the subscription of a resource; undefined while it did not say. */
-  answerTo(uri: string): true | JsonRpcError | undefined {
+  answerTo(uri: string): Granted | undefined {
     if (this.#line?.open?.honoured) {
       if (this.#line.open.honoured.uris.has(uri)) return true
       return this.#line.filter.uris.has(uri) ? noSubscriptions : undefined
     }
-    return this.#answers.get(uri)
+    return this.#subscriptions.answerTo(uri)
   }
 
   /** Resolves when everything that `member` wants was granted, refused or failed once, or with the stop. Never rejects. */
-  async settled(member: Member, stop: Stop): Promise<void> {
-    while (!stop.reason && !this.#closed && !this.#decided(member)) {
+  settled(member: Member, stop: Stop): Promise<void> {
+    return this.#until(() => this.#decided(member), stop)
+  }
+
+  get isOpen(): boolean {
+    return this.#line?.open !== undefined
+  }
+
+  /** Resolves when the server tells, failed once, or with the stop. Never rejects. */
+  opened(stop: Stop): Promise<void> {
+    return this.#until(() => this.isOpen || this.#attempt > 0, stop)
+  }
+
+  async #until(condition: () => boolean, stop: Stop): Promise<void> {
+    while (!stop.reason && !this.#closed && !condition()) {
       await new Promise<void>((resolve) => {
         this.#waiters.add(resolve)
         stop.on(() => resolve())
@@ -177,6 +190,11 @@ export class Channel {
     this.#restart('refreshed')
   }
 
+  /** What all members need together. */
+  #wanted(): ChangeFilter {
+    return unionOf([...this.#members].map(({ filter }) => filter))
+  }
+
   #decided({ filter }: Member): boolean {
     if (this.#attempt > 0) return true
     const open = this.#line?.open
@@ -205,12 +223,14 @@ export class Channel {
 
   #settle(): void {
     if (this.#closed) return
-    const wanted = unionOf([...this.#members].map(({ filter }) => filter))
+    const wanted = this.#wanted()
     const line = this.#line
     if (line?.open && !line.open.honoured) {
-      this.#subscribing ??= this.#subscribe().finally(() => {
-        this.#subscribing = undefined
-      })
+      this.#subscriptions.follow(
+        () => (this.#closed ? undefined : this.#line?.open?.session),
+        () => this.#wanted().uris,
+        () => this.#party,
+      )
     } else if (this.#opening) {
       // Looked at again when it is open.
     } else if (!line) {
@@ -223,7 +243,7 @@ export class Channel {
     this.#opening = line
     const { server } = this
     const party = this.#party
-    const current = (): boolean => this.#line === line
+    const current = (): boolean => this.#line === line || this.#retired.has(line)
     this.#deps.upstreams
       .listen({
         server,
@@ -243,7 +263,7 @@ export class Channel {
   }
 
   #ask(question: JsonRpcRequest): Promise<Answered> {
-    for (const { asked } of this.#members) if (asked) return asked(question)
+    for (const { asked } of this.#members) if (asked) return asked(question, this.server)
     return unsupported()
   }
 
@@ -256,8 +276,7 @@ export class Channel {
     if (this.#opening === line) this.#opening = undefined
     clearTimeout(this.#timer)
     this.#timer = undefined
-    // Only now: the former one has told until here.
-    if (former !== line) former?.stop.stop(new Fault('upstream.unreachable', { detail: 'replaced' }))
+    if (former && former !== line) this.#retire(former)
     const missed = this.#missed(open)
     this.#lostAt = undefined
     this.#lastSession = open.session
@@ -265,6 +284,16 @@ export class Channel {
     if (missed) this.#tellAll()
     this.#wake()
     this.#settleSoon()
+  }
+
+  /** What the server said to the former stream before it knew of this one may still be on its way. */
+  #retire(former: Line): void {
+    this.#retired.add(former)
+    const timer = setTimeout(() => {
+      this.#retired.delete(former)
+      former.stop.stop(new Fault('upstream.unreachable', { detail: 'replaced' }))
+    }, retireMs)
+    timer.unref()
   }
 
   #missed(open: Listening): boolean {
@@ -275,7 +304,7 @@ export class Channel {
 
   /** What was watched may have changed while nobody told us. */
   #tellAll(): void {
-    const { lists, uris } = unionOf([...this.#members].map(({ filter }) => filter))
+    const { lists, uris } = this.#wanted()
     for (const change of lists) this.hear({ jsonrpc: '2.0', method: changedMethod(change) })
     for (const uri of uris) this.hear({ jsonrpc: '2.0', method: updatedMethod, params: { uri } })
   }
@@ -299,6 +328,7 @@ export class Channel {
   }
 
   #lost(line: Line): void {
+    if (this.#retired.delete(line)) return
     const { clock, random } = this.#deps
     const lasted = line.openedAt > 0 && clock.now() - line.openedAt > healthyMs
     if (lasted) this.#attempt = 0
@@ -315,7 +345,7 @@ export class Channel {
     this.#timer = setTimeout(() => {
       this.#timer = undefined
       if (this.#closed || this.#opening) return
-      this.#open(unionOf([...this.#members].map(({ filter }) => filter)))
+      this.#open(this.#wanted())
     }, ms)
     this.#timer.unref()
   }
@@ -323,7 +353,7 @@ export class Channel {
   #restart(detail: string): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    for (const line of [this.#line, this.#opening])
+    for (const line of [this.#line, this.#opening, ...this.#retired])
       line?.stop.stop(new Fault('upstream.unreachable', { detail }))
     this.#line = undefined
     this.#opening = undefined
@@ -331,69 +361,13 @@ export class Channel {
     this.#settleSoon()
   }
 
-  /** Legacy: one request for each resource that is wanted and not subscribed, or the other way round. */
-  async #subscribe(): Promise<void> {
-    for (;;) {
-      const session = this.#line?.open?.session
-      if (!session || this.#closed) break
-      if (this.#subscribedIn !== session) {
-        this.#answers.clear()
-        this.#subscribedIn = session
-      }
-      const { uris } = unionOf([...this.#members].map(({ filter }) => filter))
-      const missing = [...uris].find((uri) => !this.#answers.has(uri))
-      const surplus = [...this.#answers.keys()].find((uri) => !uris.has(uri))
-      if (missing !== undefined) {
-        const answer = await this.#requestFor('resources/subscribe', missing, session)
-        if (this.#subscribedIn === session) this.#answers.set(missing, answer)
-        this.#wake()
-      } else if (surplus !== undefined) {
-        const held = this.#answers.get(surplus) === true
-        this.#answers.delete(surplus)
-        if (held) await this.#requestFor('resources/unsubscribe', surplus, session)
-      } else break
-    }
-  }
-
-  /** Never rejects: a server that can not be asked is an answer too, which is asked for again later. */
-  async #requestFor(
-    method: 'resources/subscribe' | 'resources/unsubscribe',
-    uri: string,
-    { capabilities }: LegacySession,
-  ): Promise<true | JsonRpcError> {
-    const resources = capabilities.resources
-    if (!isObject(resources) || resources.subscribe !== true) return noSubscriptions
-    const { server } = this
-    const stop = new Stop().limit(subscribeMs, method)
-    try {
-      const request = { server, party: this.#party, method, params: { uri }, stop }
-      const { response } = await this.#deps.upstreams.request(request)
-      return response.error ?? true
-    } catch (error) {
-      const fault = Fault.from(error)
-      const again = setTimeout(() => {
-        if (this.#answers.get(uri) !== true) this.#answers.delete(uri)
-        this.#settleSoon()
-      }, subscribeAgainMs)
-      again.unref()
-      return { code: fault.spec.rpc ?? -32603, message: fault.message }
-    } finally {
-      stop.end()
-    }
-  }
-
   async #close(): Promise<void> {
     this.#closed = true
     clearTimeout(this.#timer)
     clearInterval(this.#touch)
-    for (const line of [this.#line, this.#opening])
+    for (const line of [this.#line, this.#opening, ...this.#retired])
       line?.stop.stop(new Fault('upstream.unreachable', { detail: 'nobody listens' }))
     this.#wake()
-    await this.#subscribing
-    // The session may go on without us: what was subscribed in it is given back.
-    const session = this.#subscribedIn
-    if (!session || this.#deps.upstreams.session(this.server, this.#party) !== session) return
-    const held = [...this.#answers].flatMap(([uri, answer]) => (answer === true ? [uri] : []))
-    await Promise.all(held.map((uri) => this.#requestFor('resources/unsubscribe', uri, session)))
+    await this.#subscriptions.close(this.#party)
   }
 }

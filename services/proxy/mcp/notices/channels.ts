@@ -1,11 +1,14 @@
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { JsonRpcNotification } from '../protocol/types.ts'
+import { Stop } from '../stop.ts'
 import type { LegacySession } from '../upstream/opening.ts'
 import type { Party } from '../upstream/request.ts'
 import { Channel, type ChannelDeps, type Member } from './channel.ts'
 
 /** Streams at servers that one worker holds open at most. */
 const maxChannels = 4_096
+/** Longest that a call waits for the stream on which its server may ask. */
+const openMs = 1_000
 
 const keyOf = ({ binding, variant }: Party, { id, url }: ServerWorkload): string =>
   `${binding}\n${variant}\n${id}\n${url}`
@@ -60,6 +63,14 @@ export class Channels {
     const held = this.#open.get(keyOf(party, server))
     held?.channel.hear(notification)
     return held !== undefined
+  }
+
+  /** Whether a stream for what the server says outside of calls is being opened; a promise until it is. */
+  opening(party: Party, server: ServerWorkload): Promise<void> | undefined {
+    const channel = this.#open.get(keyOf(party, server))?.channel
+    if (!channel || channel.isOpen) return undefined
+    const stop = new Stop().limit(openMs)
+    return channel.opened(stop).finally(() => stop.end())
   }
 
   moved(party: Party, session: LegacySession): void {

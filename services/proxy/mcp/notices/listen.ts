@@ -1,6 +1,5 @@
 import { z } from 'zod'
 import { Fault } from '../../../../shared/faults.ts'
-import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Access } from '../access.ts'
 import type { Context } from '../context.ts'
 import { Cancelled } from '../flight.ts'
@@ -9,28 +8,22 @@ import {
   type ChangeFilter,
   changedMethod,
   isEmpty,
-  type ListChange,
   listChanges,
-  noChanges,
-  sameFilter,
   toSubscriptionFilter,
-  updatedMethod,
 } from '../protocol/changes.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
 import { metaKeys } from '../protocol/shape.ts'
-import type { JsonObject, JsonRpcNotification, SseWriter } from '../protocol/types.ts'
+import type { JsonObject, SseWriter } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
-import type { Channel, Member } from './channel.ts'
+import { fingerprint } from './fingerprint.ts'
+import { Outbox } from './outbox.ts'
+import { Places } from './places.ts'
 
 /** Resources that one stream may watch. */
 const maxUris = 256
 const maxUriChars = 4_096
 /** A stream is acknowledged after this even where a server has not answered yet; it is asked on. */
 const acknowledgeMs = 3_000
-/** Notices of one moment become one of each; a server that floods is slowed down by it. */
-const pauseMs = 50
-/** Larger params of a server are dropped from its notice, which says all by its method. */
-const maxParamsChars = 4_096
 
 const schema = z.object({
   toolsListChanged: z.boolean().optional(),
@@ -85,27 +78,39 @@ export async function listen(context: Context): Promise<undefined> {
   return undefined
 }
 
-/** One client's stream and its place at every server that it hears. */
+/** One client's stream and what it hears on it. */
 export class Listener {
   readonly #context: Context
   readonly #filter: ChangeFilter
-  readonly #places = new Map<string, { channel: Channel; member: Member; server: ServerWorkload }>()
-  /** Watched resources by server id, as far as a server was found for them. */
-  readonly #uris = new Map<string, Set<string>>()
-  /** What is to be sent: one of each method and resource. */
-  readonly #pending = new Map<string, JsonRpcNotification>()
+  readonly #places: Places
+  readonly #outbox: Outbox
   readonly #ended = Promise.withResolvers<Fault | undefined>()
   #over = false
   #writer: SseWriter | undefined
-  #sending = false
   #access: Access
   #lastSentAt: number
 
   constructor(context: Context, filter: ChangeFilter) {
+    const { deps, access, party } = context
     this.#context = context
     this.#filter = filter
-    this.#access = context.access
-    this.#lastSentAt = context.deps.clock.now()
+    this.#access = access
+    this.#lastSentAt = deps.clock.now()
+    this.#outbox = new Outbox(deps.clock, () =>
+      this.#writer && !this.#over ? ({ method, params = {} }) => this.#send(method, params) : undefined,
+    )
+    this.#places = new Places(
+      {
+        channels: deps.notices.channels,
+        party,
+        lists: filter.lists,
+        maxServers: Number.POSITIVE_INFINITY,
+        heard: (notification) => {
+          if (!this.#over) this.#outbox.push(notification)
+        },
+      },
+      access,
+    )
   }
 
   /** When something was sent last, ms since the epoch. */
@@ -123,20 +128,20 @@ export class Listener {
     })
     try {
       await this.#join()
-      if (this.#over) return await this.#ended.promise
+      if (this.#over && flight.stop.reason instanceof Cancelled) return undefined
       this.#writer = flight.stream()
-      const granted = this.#granted()
+      const granted: ChangeFilter = { lists: this.#filter.lists, uris: this.#places.uris }
       await this.#send('notifications/subscriptions/acknowledged', {
         notifications: toSubscriptionFilter(granted),
       })
       if (isEmpty(granted)) this.end(undefined)
-      void this.#flush()
+      void this.#outbox.flush()
       const fault = await this.#ended.promise
       if (!(flight.stop.reason instanceof Cancelled)) this.#close(fault)
       return fault
     } finally {
       unfollow?.()
-      for (const server of [...this.#places.values()]) this.#leave(server.server.id)
+      this.#places.close()
     }
   }
 
@@ -149,131 +154,28 @@ export class Listener {
   async #join(): Promise<void> {
     const { flight } = this.#context
     const holders = await Promise.all(
-      [...this.#filter.uris].map(async (uri) => [uri, await this.#holdersOf(uri)] as const),
+      [...this.#filter.uris].map(
+        async (uri) => [uri, await holdersOf(this.#context, uri).catch(() => [])] as const,
+      ),
     )
-    for (const [uri, [likeliest]] of holders) if (likeliest) this.#assign(uri, likeliest)
-    this.#placeAll()
+    for (const [uri, [likeliest]] of holders) if (likeliest) this.#places.assign(uri, likeliest)
+    this.#places.take()
     const stop = new Stop().limit(acknowledgeMs)
     flight.stop.on((reason) => stop.stop(reason))
-    await Promise.all([...this.#places.values()].map(({ channel, member }) => channel.settled(member, stop)))
-    await Promise.all(holders.map(([uri, servers]) => this.#settle(uri, servers, stop)))
+    await this.#places.settled(stop)
+    await Promise.all(holders.map(([uri, servers]) => this.#places.watch(uri, servers, stop)))
     stop.end()
-  }
-
-  #holdersOf(uri: string): Promise<readonly ServerWorkload[]> {
-    return holdersOf(this.#context, uri).catch(() => [])
-  }
-
-  /** Goes from server to server until one takes the subscription, or did not say yet: that one is asked on. */
-  async #settle(uri: string, servers: readonly ServerWorkload[], stop: Stop): Promise<void> {
-    for (const server of servers) {
-      if (stop.reason || this.#over) return
-      this.#assign(uri, server)
-      const place = this.#place(server)
-      if (place) {
-        place.channel.want(place.member, this.#filterFor(server))
-        await place.channel.settled(place.member, stop)
-        const answer = place.channel.answerTo(uri)
-        if (answer === true || answer === undefined) return
-      }
-      this.#uris.get(server.id)?.delete(uri)
-      place?.channel.want(place.member, this.#filterFor(server))
-    }
-  }
-
-  #assign(uri: string, { id }: ServerWorkload): void {
-    this.#uris.set(id, (this.#uris.get(id) ?? new Set()).add(uri))
-  }
-
-  #place(server: ServerWorkload) {
-    const held = this.#places.get(server.id)
-    if (held) return held
-    const { party, deps } = this.#context
-    const member: Member = {
-      filter: this.#filterFor(server),
-      heard: (notification) => this.#heard(notification),
-    }
-    const channel = deps.notices.channels.join(party, server, member)
-    if (!channel) return undefined
-    const place = { channel, member, server }
-    this.#places.set(server.id, place)
-    return place
-  }
-
-  #leave(serverId: string): void {
-    const place = this.#places.get(serverId)
-    if (!place) return
-    this.#places.delete(serverId)
-    const { party, deps } = this.#context
-    deps.notices.channels.leave(party, place.channel, place.member)
-  }
-
-  /** What may be heard of one server: kinds that policy lets the person use there. */
-  #filterFor({ id }: ServerWorkload): ChangeFilter {
-    const usable = {
-      tools: this.#access.allowed,
-      prompts: this.#access.prompts,
-      resources: this.#access.resources,
-    }
-    const may = (change: ListChange): boolean => usable[change].some((server) => server.id === id)
-    return {
-      lists: new Set([...this.#filter.lists].filter(may)),
-      uris: may('resources') ? new Set(this.#uris.get(id)) : noChanges.uris,
-    }
-  }
-
-  /** A place at each server that has something to tell, and the filter of each as policy has it now. */
-  #placeAll(): void {
-    for (const server of this.#access.allowed) {
-      const filter = this.#filterFor(server)
-      const place = this.#places.get(server.id)
-      if (isEmpty(filter)) this.#leave(server.id)
-      else if (!place) this.#place(server)
-      else if (!sameFilter(place.member.filter, filter)) place.channel.want(place.member, filter)
-    }
-  }
-
-  /** Every kind of list is granted: policy may give a server that has it at any time. */
-  #granted(): ChangeFilter {
-    const uris = [...this.#filter.uris].filter((uri) =>
-      [...this.#uris.values()].some((watched) => watched.has(uri)),
-    )
-    return { lists: this.#filter.lists, uris: new Set(uris) }
   }
 
   /** The policy may be another one: servers come and go, and with them what the lists hold. */
   #decide(access: Access): void {
     const former = this.#access
-    if (access === former) return
+    if (access === former || this.#over) return
     this.#access = access
-    const now = new Map(access.allowed.map((server) => [server.id, server]))
-    for (const { server } of [...this.#places.values()]) {
-      if (now.get(server.id)?.url !== server.url) this.#leave(server.id)
-    }
-    this.#placeAll()
+    this.#places.take(access)
     if (fingerprint(former) === fingerprint(access)) return
-    for (const change of this.#filter.lists) this.#heard({ jsonrpc: '2.0', method: changedMethod(change) })
-  }
-
-  #heard(notification: JsonRpcNotification): void {
-    if (this.#over) return
-    const { method, params } = notification
-    const key = method === updatedMethod ? `${method}\n${String(params?.uri)}` : method
-    this.#pending.set(key, notification)
-    void this.#flush()
-  }
-
-  /** One event after the other, as fast as the client takes them; meanwhile what comes is kept once of each. */
-  async #flush(): Promise<void> {
-    if (this.#sending || !this.#writer) return
-    this.#sending = true
-    while (this.#pending.size > 0 && !this.#over) {
-      const batch = [...this.#pending.values()]
-      this.#pending.clear()
-      for (const { method, params } of batch) await this.#send(method, passable(method, params))
-      await this.#context.deps.clock.sleep(pauseMs)
-    }
-    this.#sending = false
+    for (const change of this.#filter.lists)
+      this.#outbox.push({ jsonrpc: '2.0', method: changedMethod(change) })
   }
 
   #send(method: string, params: JsonObject): void | Promise<void> {
@@ -300,22 +202,4 @@ export class Listener {
     void this.#send('notifications/cancelled', { requestId: id, reason })
     this.#writer?.end()
   }
-}
-
-/** What the merged lists of a person depend on besides the servers themselves. */
-const fingerprint = ({ allowed, decisions }: Access): string =>
-  JSON.stringify(
-    allowed.map(({ id, url }) => [id, url, decisions.get(id)?.policyId, decisions.get(id)?.policyVersion]),
-  )
-
-/** A server's params without fields of the protocol, which are the gateway's to write. */
-function passable(method: string, params: JsonObject | undefined): JsonObject {
-  if (!params) return {}
-  if (JSON.stringify(params).length > maxParamsChars)
-    return method === updatedMethod ? { uri: params.uri } : {}
-  const { _meta, ...rest } = params
-  const own = Object.entries(isObject(_meta) ? _meta : {}).filter(
-    ([key]) => !key.startsWith('io.modelcontextprotocol/'),
-  )
-  return own.length > 0 ? { ...rest, _meta: Object.fromEntries(own) } : rest
 }

@@ -1,20 +1,37 @@
 import { Fault } from '../../../../shared/faults.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { Access } from '../access.ts'
 import type { Catalogue } from '../catalogue.ts'
-import { changeOf, type ListChange } from '../protocol/changes.ts'
+import type { RequestCall } from '../flight.ts'
+import { changedMethod, changeOf, type ListChange, updatedMethod } from '../protocol/changes.ts'
 import type { JsonRpcNotification } from '../protocol/types.ts'
 import type { Party } from '../upstream/request.ts'
 import type { ChannelDeps } from './channel.ts'
 import { Channels } from './channels.ts'
 import type { Listener } from './listen.ts'
+import { Watches, type WatchesDeps } from './watches.ts'
 
 /** Streams of one person, over all their agents. */
 const maxPerPerson = 32
 const closeMs = 1_000
 
+/** Methods that go to servers, and the list that the client sees by them. */
+const ofServers = new Map<string, ListChange | null>([
+  ['tools/list', 'tools'],
+  ['prompts/list', 'prompts'],
+  ['resources/list', 'resources'],
+  ['resources/templates/list', null],
+  ['resources/read', null],
+  ['resources/subscribe', null],
+  ['tools/call', null],
+  ['prompts/get', null],
+  ['completion/complete', null],
+])
+
 /** What a worker has for notices: the streams of its clients, and those at servers that feed them. */
 export class Notices {
   readonly channels: Channels
+  readonly watches: Watches
   readonly #max: number
   readonly #listeners = new Map<Listener, string>()
   readonly #perPerson = new Map<string, number>()
@@ -22,9 +39,13 @@ export class Notices {
   readonly #catalogue: Catalogue
 
   /** `max`: streams of all clients together; each holds one of the requests that the worker takes at a time. */
-  constructor(deps: Omit<ChannelDeps, 'changed'> & { catalogue: Catalogue }, max: number) {
+  constructor(
+    deps: Omit<ChannelDeps, 'changed'> & Omit<WatchesDeps, 'channels'> & { catalogue: Catalogue },
+    max: number,
+  ) {
     this.#catalogue = deps.catalogue
     this.channels = new Channels({ ...deps, changed: (change, server) => this.#changed(change, server) })
+    this.watches = new Watches({ ...deps, channels: this.channels })
     this.#max = max
   }
 
@@ -49,6 +70,16 @@ export class Notices {
     }
   }
 
+  /** A session's request to servers begins: they are heard from now on, and what the client is about to see is no news. */
+  used(call: RequestCall, access: Access): void {
+    const { method, params } = call.message
+    const known = ofServers.get(method)
+    if (known === undefined) return
+    this.watches.touch(call, access)
+    if (known) this.watches.forget(call, changedMethod(known))
+    if (method === 'resources/read') this.watches.forget(call, updatedMethod, params?.uri)
+  }
+
   /** What a server said on the stream of a call: our own listings are old from now on, and who listens hears it. */
   hear(party: Party, server: ServerWorkload, notification: JsonRpcNotification): void {
     if (this.channels.hear(party, server, notification)) return
@@ -63,6 +94,7 @@ export class Notices {
 
   /** Resolves when every server was given back what was asked of it, or after a moment. */
   async closed(): Promise<void> {
+    this.watches.close()
     await Promise.race([
       this.channels.closed(),
       new Promise((resolve) => setTimeout(resolve, closeMs).unref()),

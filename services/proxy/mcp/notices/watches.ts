@@ -1,0 +1,230 @@
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../../../../shared/clock.ts'
+import { Fault } from '../../../../shared/faults.ts'
+import type { Circumstances, PolicyIndex } from '../../../../shared/policy.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { Access } from '../access.ts'
+import type { Answered, Flights } from '../flight.ts'
+import { partyOf } from '../party.ts'
+import { changedMethod, listChanges, updatedMethod } from '../protocol/changes.ts'
+import { logLevels } from '../protocol/shape.ts'
+import type { JsonRpcNotification, JsonRpcRequest, McpCall, Session, Standing } from '../protocol/types.ts'
+import { askClient } from '../rounds/live.ts'
+import type { Stop } from '../stop.ts'
+import type { Channels } from './channels.ts'
+import { fingerprint } from './fingerprint.ts'
+import { Outbox } from './outbox.ts'
+import { Places } from './places.ts'
+import type { Granted } from './subscriptions.ts'
+
+/** Sessions that are remembered; the one unused for longest is forgotten first. */
+const maxSessions = 10_000
+/** Servers that one session hears without having subscribed to a resource there. */
+const maxServers = 50
+/** Resources that one session may watch. */
+const maxUris = 256
+/** Without a request for so long nothing is held at servers for a session; its next request takes it up again. */
+const idleMs = 15 * 60_000
+const sweepMs = 60_000
+const nobodyThere: Answered = {
+  error: { code: -32603, message: 'The client has no request open on which it could be asked.' },
+}
+
+export interface WatchesDeps {
+  readonly channels: Channels
+  readonly flights: Flights
+  readonly clock: Clock
+  readonly standing: Standing | undefined
+  accessOf(index: PolicyIndex, principal: McpCall['principal'], circumstances: Circumstances): Access
+  /** Log level that the session asked for, if any. */
+  levelOf(session: Session): string | undefined
+}
+
+export type SessionCall = McpCall & { readonly session: Session }
+
+/**
+ * What servers tell and ask the sessions of legacy clients outside of calls. A session hears its servers from its first
+ * request on for as long as it is used; what they say goes to the client on a stream of one of its POSTs: one that is
+ * open, else that of its next answer.
+ */
+export class Watches {
+  readonly #deps: WatchesDeps
+  readonly #watches: LRUCache<string, Watch>
+  readonly #sweeper: NodeJS.Timeout
+
+  constructor(deps: WatchesDeps) {
+    this.#deps = deps
+    this.#watches = new LRUCache({ max: maxSessions, dispose: (watch) => watch.sleep() })
+    this.#sweeper = setInterval(() => this.#sweep(), sweepMs)
+    this.#sweeper.unref()
+  }
+
+  /** Sessions that are heard for now. */
+  get awake(): number {
+    let count = 0
+    for (const watch of this.#watches.values()) if (!watch.asleep) count++
+    return count
+  }
+
+  /** Notices that wait for the next answers of their sessions. */
+  get waiting(): number {
+    let count = 0
+    for (const { outbox } of this.#watches.values()) count += outbox.size
+    return count
+  }
+
+  /** A session was used. */
+  touch(call: McpCall, access: Access): void {
+    if (call.session) this.#of(call as SessionCall).touch(call as SessionCall, access)
+  }
+
+  /** What waits for the session of a call, for who answers it now. */
+  take({ session }: McpCall): JsonRpcNotification[] {
+    return session ? (this.#watches.peek(session.id)?.outbox.take() ?? []) : []
+  }
+
+  /** The client is about to see for itself what this is about. */
+  forget({ session }: McpCall, method: string, uri?: unknown): void {
+    if (session) this.#watches.peek(session.id)?.outbox.forget(method, uri)
+  }
+
+  /** What the last server asked said; undefined where there was none to ask. Throws `listen.limit`. */
+  async subscribe(
+    call: SessionCall,
+    uri: string,
+    servers: readonly ServerWorkload[],
+    stop: Stop,
+  ): Promise<Granted | undefined> {
+    const { places } = this.#of(call)
+    if (places.uris.size >= maxUris && !places.uris.has(uri))
+      throw new Fault('listen.limit', { detail: `${maxUris} resources in one session` })
+    return places.watch(uri, servers, stop)
+  }
+
+  unsubscribe(call: SessionCall, uri: string): void {
+    const watch = this.#watches.get(call.session.id)
+    watch?.places.release(uri)
+    watch?.outbox.forget(updatedMethod, uri)
+  }
+
+  end(sessionId: string): void {
+    this.#watches.delete(sessionId)
+  }
+
+  close(): void {
+    clearInterval(this.#sweeper)
+    for (const watch of this.#watches.values()) watch.sleep()
+  }
+
+  #of(call: SessionCall): Watch {
+    let watch = this.#watches.get(call.session.id)
+    if (!watch) {
+      const access = this.#deps.accessOf(call.index, call.principal, call.circumstances)
+      watch = new Watch(this.#deps, call, access)
+      this.#watches.set(call.session.id, watch)
+    }
+    return watch
+  }
+
+  #sweep(): void {
+    const before = this.#deps.clock.now() - idleMs
+    for (const watch of this.#watches.values()) if (watch.lastUse < before) watch.sleep()
+  }
+}
+
+class Watch {
+  readonly outbox: Outbox
+  readonly places: Places
+  lastUse = 0
+  asleep = true
+  readonly #deps: WatchesDeps
+  readonly #session: Session
+  #principal: McpCall['principal'] | undefined
+  #access: Access
+  #unfollow: (() => void) | undefined
+
+  constructor(deps: WatchesDeps, call: SessionCall, access: Access) {
+    const { channels, flights, clock } = deps
+    const { session } = call
+    this.#deps = deps
+    this.#session = session
+    this.#access = access
+    this.outbox = new Outbox(clock, () => {
+      const flight = flights.streamOf(session.id)
+      return flight && ((notification) => flight.notify(notification))
+    })
+    this.places = new Places(
+      {
+        channels,
+        party: partyOf(call),
+        lists: new Set(listChanges),
+        maxServers,
+        heard: (notification) => this.#heard(notification),
+        asked: (question, server) => this.#ask(question, server),
+      },
+      access,
+    )
+  }
+
+  touch(call: SessionCall, access: Access): void {
+    this.lastUse = this.#deps.clock.now()
+    const first = this.#principal === undefined
+    if (!this.asleep && this.#principal === call.principal && this.#access === access) return
+    const woken = this.asleep && !first
+    // A token of the same person that is newer may last longer.
+    if (this.asleep || this.#principal !== call.principal) {
+      this.#unfollow?.()
+      this.#unfollow = this.#deps.standing?.follow(call, {
+        changed: (index, circumstances) =>
+          this.#decide(this.#deps.accessOf(index, call.principal, circumstances)),
+        ended: () => this.sleep(),
+      })
+    }
+    this.#principal = call.principal
+    this.asleep = false
+    this.#decide(access, partyOf(call))
+    if (woken) this.#tellAll()
+  }
+
+  /** Nothing is held at servers any more; what the session watches is remembered. */
+  sleep(): void {
+    if (this.asleep) return
+    this.asleep = true
+    this.#unfollow?.()
+    this.#unfollow = undefined
+    this.places.close()
+  }
+
+  #decide(access: Access, party?: ReturnType<typeof partyOf>): void {
+    const former = this.#access
+    this.#access = access
+    this.places.take(access, party)
+    if (fingerprint(former) !== fingerprint(access)) this.#tellLists()
+  }
+
+  #heard(notification: JsonRpcNotification): void {
+    const { method, params } = notification
+    if (method === 'notifications/message') {
+      const wanted = this.#deps.levelOf(this.#session)
+      if (wanted !== undefined && logLevels.indexOf(String(params?.level)) < logLevels.indexOf(wanted)) return
+    } else if (method === 'notifications/progress' || method === 'notifications/cancelled') return
+    this.outbox.push(notification)
+  }
+
+  /** On a stream of the same session, that of a call at the same server where there is one. */
+  async #ask(question: JsonRpcRequest, server: ServerWorkload): Promise<Answered> {
+    const flight = this.#deps.flights.runningOf(this.#session.id, server.id)
+    return flight ? askClient(flight, question) : nobodyThere
+  }
+
+  /** Nobody listened for a while, so anything may have changed. */
+  #tellAll(): void {
+    this.#tellLists()
+    for (const uri of this.places.uris)
+      this.outbox.push({ jsonrpc: '2.0', method: updatedMethod, params: { uri } })
+  }
+
+  #tellLists(): void {
+    for (const change of listChanges) this.outbox.push({ jsonrpc: '2.0', method: changedMethod(change) })
+  }
+}
