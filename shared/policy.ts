@@ -9,6 +9,7 @@ export {
   type Trace,
 } from './policy/decide.ts'
 export { type Ask, type Explanation, explain, type Step } from './policy/explain.ts'
+export { browserIpClaim } from './policy/geo.ts'
 export { indexSnapshot } from './policy/snapshot-index.ts'
 export type {
   Circumstances,

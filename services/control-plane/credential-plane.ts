@@ -20,6 +20,7 @@ import type { CredentialChanges } from './fleet/credential-changes.ts'
 import type { SnapshotSource } from './fleet/snapshots.ts'
 import type { BrowserSessions } from './identity/browser-session.ts'
 import type { BrowserBinding } from './identity/csrf.ts'
+import type { CircumstancesOf } from './policy/issuance.ts'
 import type { DatabaseSync } from './store/database.ts'
 import type { Sealer } from './store/sealer.ts'
 
@@ -33,6 +34,7 @@ export interface CredentialPlaneDeps {
   readonly people: People
   readonly sessions: BrowserSessions
   readonly browser: BrowserBinding
+  readonly circumstances: CircumstancesOf
   /** The keys that tokens of our own are signed with. */
   readonly keys: Pick<SigningKeys, 'privateJwks'>
   /** 0 ≤ random() < 1; spreads refreshes. */
@@ -62,6 +64,7 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
     sessions,
     browser,
     keys,
+    circumstances,
     random = Math.random,
   } = deps
   /** Browsers know us by the authorization server's origin: in single-name mode also the gateway's. */
@@ -85,6 +88,7 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
     issue: createCredentialIssuer({
       snapshots,
       people,
+      circumstances,
       provider: (config) =>
         createProvider(config, {
           tokens,
@@ -100,7 +104,16 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
     }),
     register: (app) => {
       registerClientDocuments(app, { snapshots, origin, clientName })
-      registerConnections(app, { sessions, browser, people, snapshots, connections, tickets, log })
+      registerConnections(app, {
+        sessions,
+        browser,
+        people,
+        snapshots,
+        connections,
+        tickets,
+        circumstances,
+        log,
+      })
     },
     sweep: () => {
       tickets.sweep()

@@ -18,6 +18,7 @@ import { createRevocations } from './fleet/revocations.ts'
 import { createSnapshotSource, type SnapshotSource } from './fleet/snapshots.ts'
 import { createStreams } from './fleet/stream.ts'
 import { createMachineTokens } from './fleet/tokens.ts'
+import { type CircumstancesOf, issuancePolicy } from './policy/issuance.ts'
 import type { DatabaseSync } from './store/database.ts'
 import type { Sealer } from './store/sealer.ts'
 import { serverSecret } from './store/server-secrets.ts'
@@ -30,6 +31,7 @@ export interface FleetPlaneDeps {
   readonly adminTokenPath: string
   readonly version: string
   readonly issueCredential: MachineAppDeps['issueCredential']
+  readonly circumstances: CircumstancesOf
 }
 
 export interface FleetPlane {
@@ -92,8 +94,8 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     machineApp,
     audit,
     policy: () => {
-      const { index } = snapshots.current()
-      return { index, now: clock.now() }
+      const { config, index } = snapshots.current()
+      return issuancePolicy(config, index, deps.circumstances(undefined))
     },
     register: (app) =>
       registerApi(app, {

@@ -11,6 +11,8 @@ import { createSealer } from './credentials/sealer.ts'
 import type { Environment } from './environment.ts'
 import { createFleetPlane } from './fleet-plane.ts'
 import { createIdentityPlane } from './identity-plane.ts'
+import { createCircumstances } from './policy/issuance.ts'
+import { createPlaces } from './policy/places.ts'
 import { createPublicApp } from './public-app.ts'
 import { listenPrivately, refuseTaken } from './sockets.ts'
 import { openDatabase } from './store/database.ts'
@@ -56,12 +58,15 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
   try {
     const sealer = createSealer(masterKey)
     const common = { db, sealer, clock, log }
+    const places = createPlaces(log)
+    const circumstances = createCircumstances(clock, places.locate)
     let credentials: CredentialPlane
     const fleet = await createFleetPlane({
       ...common,
       version,
       adminTokenPath: join(stateDir, 'admin-token'),
       issueCredential: (request) => credentials.issue(request),
+      circumstances,
     })
     const identity = await createIdentityPlane(
       { ...common, policy: fleet.policy, revoke: fleet.snapshots.revoke, audit: fleet.audit },
@@ -69,13 +74,24 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
     )
     const { sessions, browser, keys, accounts: people } = identity
     const { snapshots, changes } = fleet
-    credentials = createCredentialPlane({ ...common, snapshots, changes, people, sessions, browser, keys })
+    credentials = createCredentialPlane({
+      ...common,
+      snapshots,
+      changes,
+      people,
+      sessions,
+      browser,
+      keys,
+      circumstances,
+    })
 
     /** Each step that can fail comes before the one function that does not: all of it is in force, or none. */
     const apply = async (config: Config): Promise<void> => {
       const commit = await identity.prepare(config)
+      const place = await places.prepare(config)
       await snapshots.apply(config, identity.keys.publicJwks())
       commit()
+      place()
     }
     await apply(first)
 
@@ -115,6 +131,7 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
         await Promise.all([identity.close(), credentials.close()])
         if (inherited.size === 0)
           await Promise.all([publicSocket, machineSocket].map((path) => rm(path, { force: true })))
+        places.close()
         db.close()
       },
     }

@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
-import type { Principal } from '../../shared/policy.ts'
+import { browserIpClaim, type Principal } from '../../shared/policy.ts'
 import type { CredentialAnswer, CredentialRequest } from '../../shared/wire/credential.ts'
 import type { ServerWorkload } from '../../shared/wire/snapshot.ts'
 
@@ -55,19 +55,21 @@ export class Credentials {
     server: ServerWorkload,
     rejected?: string,
     scope?: string,
+    clientIp?: string,
   ): Promise<CredentialAnswer> {
     if (server.credential === 'none') return none
     const key = keyOf(principal.issuer, principal.subject, server.id)
+    const from = clientIp === undefined ? {} : { clientIp }
     if (rejected !== undefined) {
       this.#held.delete(key)
-      return this.#ask(`${key}\n${rejected}`, key, principal, server, { rejected })
+      return this.#ask(`${key}\n${rejected}`, key, principal, server, { rejected, ...from })
     }
-    if (scope !== undefined) return this.#ask(`${key}\n${scope}`, key, principal, server, { scope })
+    if (scope !== undefined) return this.#ask(`${key}\n${scope}`, key, principal, server, { scope, ...from })
     const now = this.#deps.clock.now()
     const held = this.#held.get(key)
     if (held && now < held.endsAt) {
       if (now >= held.refreshAt) {
-        this.#ask(key, key, principal, server).catch((error: unknown) => {
+        this.#ask(key, key, principal, server, from).catch((error: unknown) => {
           this.#deps.log.warn(
             { server: server.id, code: Fault.from(error).code },
             'credential not refreshed ahead',
@@ -76,7 +78,7 @@ export class Credentials {
       }
       return held.answer
     }
-    return this.#ask(key, key, principal, server)
+    return this.#ask(key, key, principal, server, from)
   }
 
   /** The control plane said that what we hold for this pair may be wrong. */
@@ -98,7 +100,7 @@ export class Credentials {
     key: string,
     principal: Principal,
     server: ServerWorkload,
-    more: Pick<CredentialRequest, 'rejected' | 'scope'> = {},
+    more: Pick<CredentialRequest, 'rejected' | 'scope' | 'clientIp'> = {},
   ): Promise<CredentialAnswer> {
     const running = this.#asking.get(flight)
     if (running) return running
@@ -109,6 +111,7 @@ export class Credentials {
         subject,
         clientId,
         serverId: server.id,
+        ...ofToken(principal),
         ...more,
       })
       .then(
@@ -133,6 +136,15 @@ export class Credentials {
     const ends = 'expiresAt' in answer && answer.expiresAt !== null ? Date.parse(answer.expiresAt) : Infinity
     const endsAt = Math.min(now + holdMs, ends - skewMs)
     if (endsAt > now) this.#held.set(key, { answer, endsAt, refreshAt: now + (endsAt - now) * 0.75 })
+  }
+}
+
+/** What the control plane needs of a token to decide once more. Of ours it knows the person, so claims stay here. */
+function ofToken({ direct, claims }: Principal): Pick<CredentialRequest, 'browserIp' | 'claims'> {
+  const browserIp = claims[browserIpClaim]
+  return {
+    ...(typeof browserIp === 'string' ? { browserIp } : {}),
+    ...(direct ? { claims: { ...claims } } : {}),
   }
 }
 

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { basename } from 'node:path'
 import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
+import { type GeoIp, openGeoIp } from '../../shared/geoip.ts'
 import type { ChildContext } from '../../shared/ipc/child.ts'
 import type { SnapshotRef } from '../../shared/ipc/contract.ts'
 import { createJwksFetch, type Fetch } from './auth/issuers.ts'
@@ -56,6 +57,7 @@ export class Edge {
   readonly verifier: TokenVerifier
   readonly recorder: EdgeRecorder
   readonly spool: Spool
+  #geoip: GeoIp | undefined
   #ingress: Ingress | undefined
   #sync: SyncLink | undefined
   #stats: NodeJS.Timeout | undefined
@@ -146,6 +148,7 @@ export class Edge {
     check('proxy.snapshot', 'starting')
     check('proxy.sync', 'starting')
     await this.spool.start()
+    await this.#openGeoIp()
     this.#sync = new SyncLink({
       socketPath: config.syncSocketPath,
       clock: this.#clock,
@@ -218,8 +221,23 @@ export class Edge {
     await Promise.all([this.#sync?.close(), this.#passthrough.close(), this.#jwks.close()])
     this.#keepAlive.close()
     this.#standing.close()
+    this.#geoip?.close()
     await this.spool.close()
     return left
+  }
+
+  /** Without it conditions on place do not hold; everything else goes on. */
+  async #openGeoIp(): Promise<void> {
+    const { config, check, log } = this.#context
+    if (!config.geoipDatabasePath) return
+    try {
+      this.#geoip = await openGeoIp(config.geoipDatabasePath, log)
+      check('proxy.geoip', 'running')
+    } catch (error) {
+      const fault = Fault.from(error, 'config.invalid')
+      log.error({ code: fault.code, detail: fault.detail }, 'no conditions on place hold')
+      check('proxy.geoip', 'failing', fault)
+    }
   }
 
   #link(): SyncLink {
@@ -232,7 +250,15 @@ export class Edge {
   }
 
   #mcp(req: IncomingMessage, res: ServerResponse): void {
-    const x = new Exchange(req, res, this.#client(req), randomUUID(), this.#clock.now(), this.#keepAlive)
+    const x = new Exchange(
+      req,
+      res,
+      this.#client(req),
+      randomUUID(),
+      this.#clock.now(),
+      this.#keepAlive,
+      this.#geoip?.locate,
+    )
     this.#gate.active++
     res.once('close', () => {
       this.#gate.active--

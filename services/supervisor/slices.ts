@@ -52,6 +52,7 @@ export function proxySlice(config: GatewayConfig, worker: number, generation: nu
     sessionIdleTtlSecs: config.sessionIdleTtlSecs,
     timeouts: { ...config.timeouts },
     trustedIssuerDomains: [...config.trustedIssuerDomains],
+    geoipDatabasePath: config.geoipDatabasePath,
     allowedOrigins: [...config.allowedOrigins],
     snapshotMaxAgeMs: config.snapshotMaxAgeMs,
     limits: {

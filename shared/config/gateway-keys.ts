@@ -64,6 +64,11 @@ export const gatewayTable = {
     null,
     'file of the local MCP servers that this gateway may start (stdio)',
   ),
+  AEMBIT_GEOIP_DATABASE_PATH: optional(
+    absolutePath,
+    null,
+    'MaxMind-format database (.mmdb, City or Country) for access conditions on place',
+  ),
   AEMBIT_SNAPSHOT_MAX_AGE_SECS: optional(
     integer({ min: 5, max: 604_800 }),
     3600,

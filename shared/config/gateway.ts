@@ -39,6 +39,7 @@ export interface GatewayConfig {
   readonly stateDir: string
   readonly sessionIdleTtlSecs: number
   readonly trustedIssuerDomains: readonly string[]
+  readonly geoipDatabasePath: string | null
   readonly timeouts: Timeouts
   readonly allowedOrigins: readonly string[]
   readonly maxBodyBytes: number
@@ -192,6 +193,7 @@ function toConfig(values: Values): GatewayConfig {
     stateDir: values.AEMBIT_STATE_DIR,
     sessionIdleTtlSecs: values.AEMBIT_MCP_SESSION_IDLE_TTL_SECS,
     trustedIssuerDomains: values.AEMBIT_TRUSTED_ISSUER_DOMAINS,
+    geoipDatabasePath: values.AEMBIT_GEOIP_DATABASE_PATH,
     timeouts: values.AEMBIT_MCP_GATEWAY_TIMEOUT,
     allowedOrigins: values.AEMBIT_ALLOWED_ORIGINS,
     maxBodyBytes: values.AEMBIT_MAX_BODY_BYTES,

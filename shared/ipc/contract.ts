@@ -56,6 +56,8 @@ export const configSchemas = {
     /** Milliseconds by the names of AEMBIT_MCP_GATEWAY_TIMEOUT. */
     timeouts: z.record(z.string(), z.number().int().positive()),
     trustedIssuerDomains: z.array(z.string()),
+    /** MaxMind-format database; absent: conditions on place do not hold. */
+    geoipDatabasePath: z.string().nullable().optional(),
     /** Extra Host and Origin values besides the origin's own. */
     allowedOrigins: z.array(z.string()),
     snapshotMaxAgeMs: z.number().int().positive(),

@@ -34,6 +34,8 @@ export type CelVariable = 'user' | 'client' | 'server' | 'tool' | 'args'
 export interface CompiledCel {
   /** The variables that the expression reads. */
   readonly reads: ReadonlySet<CelVariable>
+  /** The claims of the user that it reads. */
+  readonly claims: ReadonlySet<string>
   /** Throws where the expression has no value: a missing key, a wrong type, a bound. */
   evaluate(values: CelValues): boolean
 }
@@ -99,6 +101,7 @@ export function compileCel(expression: string): CompiledCel {
   const reads = new Set([...found.names].filter((name) => variables.includes(name))) as Set<CelVariable>
   return {
     reads,
+    claims: found.claims,
     evaluate(values) {
       if (found.loops > 0) {
         if (reads.has('args')) bounded(values.args, 0)
@@ -124,12 +127,14 @@ function firstLines(error: unknown): string {
 
 interface Found {
   readonly names: ReadonlySet<string>
+  readonly claims: ReadonlySet<string>
   readonly loops: number
   readonly problem?: string
 }
 
 function inspect(root: unknown): Found {
   const names = new Set<string>()
+  const claims = new Set<string>()
   let count = 0
   let problem: string | undefined
   const visit = (node: unknown, inLoop: boolean): void => {
@@ -141,6 +146,16 @@ function inspect(root: unknown): Found {
     const { op, args } = node as { op: unknown; args: unknown }
     if (op === 'id') {
       names.add(String(args))
+      return
+    }
+    if (isUserClaims(node))
+      problem ??= 'reads user.claims as a whole; name one claim, as in user.claims.department'
+    const member =
+      (op === '.' || op === '[]') && Array.isArray(args) && isUserClaims(args[0]) ? args[1] : undefined
+    const claim = isConstant(member) ? member.args : member
+    if (typeof claim === 'string') {
+      names.add('user')
+      claims.add(claim)
       return
     }
     if (op !== 'call' && op !== 'rcall') {
@@ -165,7 +180,22 @@ function inspect(root: unknown): Found {
   }
   visit(root, false)
   if (count > maxLoops) problem ??= `has ${count} loops, use at most ${maxLoops}`
-  return { names, loops: count, ...(problem === undefined ? {} : { problem }) }
+  return { names, claims, loops: count, ...(problem === undefined ? {} : { problem }) }
+}
+
+interface Node {
+  readonly op: unknown
+  readonly args: unknown
+}
+
+const isNode = (value: unknown): value is Node => typeof value === 'object' && value !== null && 'op' in value
+const isConstant = (value: unknown): value is Node => isNode(value) && value.op === 'value'
+
+/** `user.claims` itself. */
+function isUserClaims(value: unknown): boolean {
+  if (!isNode(value) || value.op !== '.' || !Array.isArray(value.args)) return false
+  const [of, name] = value.args
+  return name === 'claims' && isNode(of) && of.op === 'id' && of.args === 'user'
 }
 
 function bounded(value: unknown, depth: number): void {

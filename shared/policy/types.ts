@@ -16,6 +16,8 @@ export interface Principal {
   clientId: string
   /** `client`: an agent with credentials of its own and no person behind it. A person unless told. */
   kind?: 'person' | 'client'
+  /** The token is an identity provider's own, taken directly; it was not issued by our authorization server. */
+  direct?: boolean
   /** Client workload that the authorization server identified when it issued the token. */
   clientWorkload: string | undefined
   /** Identity provider the user signed in at. */

@@ -8,6 +8,15 @@ export const credentialRequestSchema = z.object({
   /** `client_id` of the agent's access token; for the audit trail. */
   clientId: z.string(),
   serverId: z.string(),
+  /** Where the agent asks from, as front saw it; conditions on place are decided on it once more. */
+  clientIp: z.string().max(64).optional(),
+  /** The address of the browser that the person signed in with, as their token has it. */
+  browserIp: z.string().max(64).optional(),
+  /**
+   * Of a token that a trusted identity provider issued by itself: its claims, as the gateway verified them. Absent for
+   * tokens of ours, whose people we know.
+   */
+  claims: z.record(z.string(), z.unknown()).optional(),
   /** SHA-256 (base64url) of a credential value that the server just refused with 401: do not answer it again. */
   rejected: z.string().optional(),
   /** Scopes that the server demanded by 403 insufficient_scope (RFC 6750 §3.1): the token at hand is good and not enough. */

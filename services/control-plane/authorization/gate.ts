@@ -1,12 +1,15 @@
 import { identifyClient } from '../../../shared/client-match.ts'
 import {
+  browserIpClaim,
   type Decision,
   decideGateway,
   decideServer,
+  type Locate,
   type PolicyIndex,
   type Principal,
 } from '../../../shared/policy.ts'
 import type { ClientWorkload, ServerWorkload } from '../../../shared/wire/snapshot.ts'
+import { claimsFor } from '../identity/claims.ts'
 import { clientSubject, type Identity } from '../identity/types.ts'
 
 /** The policy that tokens are issued under: the same snapshot and the same functions as at the gateway. */
@@ -14,6 +17,12 @@ export interface IssuancePolicy {
   readonly index: PolicyIndex
   /** Milliseconds since the epoch: conditions on time are decided on it. */
   readonly now: number
+  /** Claims of people that rules read: tokens carry these and no more. */
+  readonly claims: ReadonlySet<string>
+  /** Whether conditions on place are in force: only then tokens say where the browser was. */
+  readonly place: boolean
+  /** Absent where no GeoIP database is configured here. */
+  readonly locate?: Locate | undefined
 }
 
 export interface GateRequest {
@@ -24,6 +33,8 @@ export interface GateRequest {
   readonly redirectUri: string | undefined
   /** Where the client or browser connects from; undefined where that is not known any more. */
   readonly address: string | undefined
+  /** Where the browser was that the person signed in with; the same as `address` while they are there. */
+  readonly browserIp?: string | undefined
 }
 
 export interface Verdict {
@@ -49,10 +60,18 @@ export interface TokenClaims {
   groups?: string[]
 }
 
-export function tokenClaims(identity: Identity | null, workload: ClientWorkload | null): TokenClaims {
+/** `read`: the claims that rules read. `browserIp`: where a condition on place is in force, the browser's address. */
+export function tokenClaims(
+  identity: Identity | null,
+  workload: ClientWorkload | null,
+  read: ReadonlySet<string> = new Set(),
+  browserIp?: string,
+): TokenClaims {
   const named = workload ? { client_workload: workload.id } : {}
   if (identity === null) return { ...named, subject_type: 'client' }
   return {
+    ...claimsFor(identity.claims, read),
+    ...(browserIp === undefined ? {} : { [browserIpClaim]: browserIp }),
     ...named,
     idp: identity.idp,
     ...(identity.email === undefined ? {} : { email: identity.email }),
@@ -71,7 +90,7 @@ export function workloadOf(
 
 /** May this person, or this client alone, use the gateway? Decided at sign-in, at each code and at each refresh. */
 export function judge(policy: IssuancePolicy, issuer: string, request: GateRequest): Verdict {
-  const { identity, clientId } = request
+  const { identity, clientId, browserIp } = request
   const workload = workloadOf(policy, request)
   const resource = policy.index.snapshot.gateway.resource
   const subject = identity?.subject ?? clientSubject(clientId)
@@ -83,14 +102,14 @@ export function judge(policy: IssuancePolicy, issuer: string, request: GateReque
     clientWorkload: workload?.id,
     identityProvider: identity?.idp,
     claims: {
-      ...tokenClaims(identity, workload),
+      ...tokenClaims(identity, workload, policy.claims, browserIp),
       iss: issuer,
       sub: subject,
       aud: resource,
       client_id: clientId,
     },
   }
-  const circumstances = { now: policy.now, clientIp: request.address }
+  const circumstances = { now: policy.now, clientIp: request.address || undefined, locate: policy.locate }
   const decision =
     wrongProvider(workload, identity) ?? issuable(decideGateway(policy.index, principal, circumstances))
   return {
@@ -122,7 +141,10 @@ function wrongProvider(workload: ClientWorkload | null, identity: Identity | nul
   }
 }
 
-/** The GeoIP database is at the gateways, which decide on it at each request: here it is no reason to refuse a token. */
+/**
+ * What can not be known here, of a client whose address nobody told, is decided by the gateways at each request: it is
+ * no reason to refuse a token.
+ */
 export function issuable(decision: Decision): Decision {
   return decision.reason === 'geoip_unavailable' ? { ...decision, allow: true } : decision
 }

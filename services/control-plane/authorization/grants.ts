@@ -14,8 +14,10 @@ export interface Grants {
   consented(key: ConsentKey, scopes: readonly string[]): boolean
   consent(key: ConsentKey, scopes: readonly string[]): void
   /** Notes where an authorization's code goes. `lifetimeMs`: how long its tokens may live. */
-  record(grantId: string, key: ConsentKey, lifetimeMs: number): void
+  record(grantId: string, key: ConsentKey, lifetimeMs: number, browserIp?: string): void
   redirectUriOf(grantId: string): string | undefined
+  /** Address of the browser that the person authorized with. */
+  browserIpOf(grantId: string): string | undefined
   sweep(): void
 }
 
@@ -31,8 +33,8 @@ export function createGrants(db: DatabaseSync, clock: Clock): Grants {
     VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (subject, client_id, redirect, resource)
     DO UPDATE SET scopes = excluded.scopes, granted_at = excluded.granted_at`)
   const insert = db.prepare(`INSERT INTO authorization_grant
-    (grant_id, subject, client_id, redirect_uri, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)`)
-  const redirect = db.prepare('SELECT redirect_uri FROM authorization_grant WHERE grant_id = ?')
+    (grant_id, subject, client_id, redirect_uri, created_at, expires_at, browser_ip) VALUES (?, ?, ?, ?, ?, ?, ?)`)
+  const redirect = db.prepare('SELECT redirect_uri, browser_ip FROM authorization_grant WHERE grant_id = ?')
   const old = db.prepare('DELETE FROM authorization_grant WHERE expires_at < ?')
 
   const scopesOf = (key: ConsentKey): string[] => {
@@ -55,13 +57,25 @@ export function createGrants(db: DatabaseSync, clock: Clock): Grants {
         clock.now(),
       )
     },
-    record: (grantId, key, lifetimeMs) => {
+    record: (grantId, key, lifetimeMs, browserIp) => {
       const now = clock.now()
-      insert.run(grantId, key.subject, key.clientId, key.redirectUri, now, now + lifetimeMs)
+      insert.run(
+        grantId,
+        key.subject,
+        key.clientId,
+        key.redirectUri,
+        now,
+        now + lifetimeMs,
+        browserIp ?? null,
+      )
     },
     redirectUriOf: (grantId) => {
       const row = redirect.get(grantId)
       return row && String(row.redirect_uri)
+    },
+    browserIpOf: (grantId) => {
+      const address = redirect.get(grantId)?.browser_ip
+      return typeof address === 'string' ? address : undefined
     },
     sweep: () => void old.run(clock.now()),
   }

@@ -116,7 +116,7 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     const identity = subject === undefined ? undefined : accounts.find(subject)
     if (!identity) return null
     const client = await clientOf(details)
-    const ask = { identity, ...client, address: request.ip }
+    const ask = { identity, ...client, address: request.ip, browserIp: request.ip }
     return { identity, client, verdict: judge(policy(), current().settings.issuer, ask) }
   }
 
@@ -260,7 +260,7 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     const { clientId, redirectUri } = found.client
     const key = { subject: found.identity.subject, clientId, redirectUri, resource: settings.resource }
     const scopes = grantableScopes(String(details.params.scope ?? '').split(' '))
-    const grant = await newGrant(provider, settings, grants, key, scopes)
+    const grant = await newGrant(provider, settings, grants, key, scopes, request.ip)
     grants.consent(key, scopes)
     log.info({ event: 'consent.given', subject: key.subject, clientId, redirectUri, scopes }, 'consent given')
     return finish(request, reply, { consent: { grantId: grant.jti } })

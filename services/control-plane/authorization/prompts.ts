@@ -39,7 +39,7 @@ export function promptPolicy({ settings, accounts, policy }: PromptDeps) {
       const identity = account && accounts.find(account.accountId)
       if (!identity || !client) return true
       const redirectUri = String(params?.redirect_uri)
-      const ask = { identity, clientId: client.clientId, redirectUri, address: ctx.ip }
+      const ask = { identity, clientId: client.clientId, redirectUri, address: ctx.ip, browserIp: ctx.ip }
       return !judge(policy(), settings.issuer, ask).decision.allow
     }),
     // First: what the client is told is the first reason's error.
@@ -67,9 +67,9 @@ export async function existingGrant(
   const scopes = grantableScopes(oidc.requestParamScopes)
   const identity = accounts.find(key.subject)
   if (!identity || !grants.consented(key, scopes)) return undefined
-  const ask = { identity, ...key, address: ip }
+  const ask = { identity, ...key, address: ip, browserIp: ip }
   if (!judge(policy(), settings.issuer, ask).decision.allow) return undefined
-  return newGrant(oidc.provider, settings, grants, key, scopes)
+  return newGrant(oidc.provider, settings, grants, key, scopes, ip)
 }
 
 /** Saves a grant of `scopes` and where its answers go. */
@@ -79,11 +79,12 @@ export async function newGrant(
   grants: Grants,
   key: ConsentKey,
   scopes: readonly string[],
+  browserIp?: string,
 ): Promise<Grant> {
   const grant = new provider.Grant({ accountId: key.subject, clientId: key.clientId })
   if (scopes.length > 0) grant.addOIDCScope(scopes.join(' '))
   grant.addResourceScope(key.resource, resourceScope)
   const id = await grant.save()
-  grants.record(id, key, (settings.refreshTokenSecs + settings.accessTokenSecs) * 1000)
+  grants.record(id, key, (settings.refreshTokenSecs + settings.accessTokenSecs) * 1000, browserIp)
   return grant
 }

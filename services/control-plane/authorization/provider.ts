@@ -67,7 +67,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     grantId: string | undefined,
     subject: string | undefined,
     clientId: string | undefined,
-  ): { verdict: Verdict; identity: Identity | null } => {
+  ): { verdict: Verdict; identity: Identity | null; browserIp: string | undefined } => {
     const alone = clientId !== undefined && subject === clientSubject(clientId)
     const identity = alone ? null : subject === undefined ? undefined : accounts.find(subject)
     const redirectUri = grantId === undefined ? undefined : grants.redirectUriOf(grantId)
@@ -75,17 +75,21 @@ export function createProvider(deps: ProviderDeps): Provider {
       throw new errors.CustomOIDCProviderError('invalid_grant', 'the account or the authorization is gone')
     }
     const address = Provider.ctx?.ip
+    const browserIp = grantId === undefined ? undefined : grants.browserIpOf(grantId)
     const verdict = judge(deps.policy(), issuer, {
       identity,
       clientId,
       redirectUri: redirectUri === '' ? undefined : redirectUri,
       address,
+      browserIp,
     })
     // What was given to a client alone is over once people have to sign in for it.
     if (alone && verdict.workload?.enforceSso !== false) {
       throw new errors.CustomOIDCProviderError('invalid_grant', 'this client needs a person who signs in')
     }
-    if (!verdict.decision.allow) {
+    // What hangs on time and place is decided at each request to the gateway: outside of office hours a token is of no
+    // use, and refusing it would make agents forget that the person ever signed in.
+    if (!verdict.decision.allow && !verdict.decision.volatile) {
       log.warn(
         {
           event: 'token.refused',
@@ -101,7 +105,7 @@ export function createProvider(deps: ProviderDeps): Provider {
         'no access policy lets this client and user in',
       )
     }
-    return { verdict, identity }
+    return { verdict, identity, browserIp }
   }
 
   /** Decides on a client that asks for a token of its own. Throws unauthorized_client. */
@@ -173,8 +177,10 @@ export function createProvider(deps: ProviderDeps): Provider {
     extraTokenClaims: async (_ctx, token) => {
       if (token.kind === 'ClientCredentials') return tokenClaims(null, admitAlone(token.clientId!).workload)
       if (token.kind !== 'AccessToken') return undefined
-      const { verdict, identity } = admit(token.grantId, token.accountId, token.clientId)
-      return { ...tokenClaims(identity, verdict.workload), grant: token.grantId }
+      const { verdict, identity, browserIp } = admit(token.grantId, token.accountId, token.clientId)
+      const { claims, place } = deps.policy()
+      const named = tokenClaims(identity, verdict.workload, claims, place ? browserIp : undefined)
+      return { ...named, grant: token.grantId }
     },
     formats: {
       customizers: {

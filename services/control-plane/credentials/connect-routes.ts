@@ -7,6 +7,7 @@ import type { BrowserSessions } from '../identity/browser-session.ts'
 import type { BrowserBinding } from '../identity/csrf.ts'
 import type { User } from '../identity/types.ts'
 import { sendPage } from '../pages/layout.ts'
+import type { CircumstancesOf } from '../policy/issuance.ts'
 import {
   confirmPage,
   connectedPage,
@@ -31,6 +32,7 @@ export interface ConnectRoutesDeps {
   readonly snapshots: SnapshotSource
   readonly connections: Connections
   readonly tickets: Tickets
+  readonly circumstances: CircumstancesOf
   readonly log: Logger
 }
 
@@ -44,13 +46,13 @@ const personOf = (user: User): string => user.email ?? user.name ?? user.subject
 
 /** The pages on which people connect, see and disconnect their accounts. */
 export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDeps): void {
-  const { sessions, browser, people, snapshots, connections, tickets, log } = deps
+  const { sessions, browser, people, snapshots, connections, tickets, circumstances, log } = deps
 
   /** The server with this person's own provider, where policy says so now. */
-  const targetOf = (user: User, serverId: string): Target | undefined => {
+  const targetOf = ({ ip }: FastifyRequest, user: User, serverId: string): Target | undefined => {
     const applied = snapshots.current()
     const person = people.find(user.subject)
-    const reached = person && reach(applied, person, serverId)
+    const reached = person && reach(applied, person, serverId, circumstances(ip), { browserIp: ip })
     if (!reached?.allow || reached.provider.type !== 'mcp-user-based-access-token') return undefined
     return { server: reached.server, provider: reached.provider }
   }
@@ -104,7 +106,9 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
   root.get('/connections', async (request, reply) => {
     const user = await sessions.requireUser(request, reply, '/connections')
     if (!user) return reply
-    const views = listViews(snapshots, connections.list(user), (serverId) => targetOf(user, serverId))
+    const views = listViews(snapshots, connections.list(user), (serverId) =>
+      targetOf(request, user, serverId),
+    )
     const csrf = (serverId: string) => browser.token(request, reply, purpose('disconnect', serverId, user))
     const { done } = request.query as Record<string, unknown>
     const notice = typeof done === 'string' ? (notices[done] ?? null) : null
@@ -117,7 +121,7 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
     if (!user) return reply
     const checked = checkTicket(request.query.ticket, user, serverId)
     if ('page' in checked) return refuse(reply, checked.page, user)
-    const target = targetOf(user, serverId)
+    const target = targetOf(request, user, serverId)
     if (!target) return sendPage(reply, 403, notReachablePage(request.id))
     try {
       const found = await connections.preview(target, wantedScope(user, target, checked.ticket))
@@ -151,7 +155,7 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
     }
     const checked = checkTicket(form.ticket, user, serverId)
     if ('page' in checked) return refuse(reply, checked.page, user)
-    const target = targetOf(user, serverId)
+    const target = targetOf(request, user, serverId)
     if (!target) return sendPage(reply, 403, notReachablePage(request.id))
     if (checked.ticket && !tickets.use(checked.ticket)) return refuse(reply, 'expired', user)
     try {
@@ -173,7 +177,7 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
         providerId,
         query: new URL(request.url, 'http://localhost').searchParams,
         target: (id, wanted) => {
-          const target = user ? targetOf(user, id) : undefined
+          const target = user ? targetOf(request, user, id) : undefined
           return target?.provider.id === wanted ? target : undefined
         },
       })

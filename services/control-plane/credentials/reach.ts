@@ -1,5 +1,5 @@
 import type { Claims } from '../../../shared/dynamic-claims.ts'
-import { type Decision, decideServer, type Principal } from '../../../shared/policy.ts'
+import { type Circumstances, type Decision, decideServer, type Principal } from '../../../shared/policy.ts'
 import { tokenClaims } from '../authorization/gate.ts'
 import type { CredentialProviderConfig, ServerWorkloadConfig } from '../config/schema.ts'
 import type { Applied } from '../fleet/snapshots.ts'
@@ -21,8 +21,14 @@ export type Reach =
  * as at the gateway, on what we know of the person ourselves: their account as of the last sign-in, which is also
  * what their tokens are made of. `clientId` is the agent's; the person's own pages have none.
  */
-export function reach(applied: Applied, person: Identity, serverId: string, clientId = ''): Reach {
-  const { config, index } = applied
+export function reach(
+  applied: Applied,
+  person: Identity,
+  serverId: string,
+  circumstances: Circumstances,
+  { clientId = '', browserIp }: { clientId?: string; browserIp?: string | undefined } = {},
+): Reach {
+  const { config } = applied
   const { issuer } = config.authorizationServer
   const principal: Principal = {
     issuer,
@@ -31,14 +37,25 @@ export function reach(applied: Applied, person: Identity, serverId: string, clie
     clientWorkload: undefined,
     identityProvider: person.idp,
     claims: {
-      ...tokenClaims(person, null),
+      ...person.claims,
+      ...tokenClaims(person, null, undefined, browserIp),
       iss: issuer,
       sub: person.subject,
       aud: config.gateway.url,
       ...(clientId === '' ? {} : { client_id: clientId }),
     },
   }
-  const decision = decideServer(index, principal, serverId)
+  return reachAs(applied, principal, serverId, circumstances)
+}
+
+/** The same for a principal that is known already. */
+export function reachAs(
+  { config, index }: Applied,
+  principal: Principal,
+  serverId: string,
+  circumstances: Circumstances,
+): Reach {
+  const decision = decideServer(index, principal, serverId, circumstances)
   if (!decision.allow) return { allow: false, reason: decision.reason, decision }
   const policy = config.accessPolicies.find(({ id }) => id === decision.policyId)
   const server = config.serverWorkloads.find(({ id }) => id === serverId)

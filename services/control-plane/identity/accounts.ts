@@ -28,12 +28,14 @@ export interface AccountsDeps {
  * person, the weaker one could take the other's downstream credentials. It moves only when its provider is gone.
  */
 export function createAccounts({ db, clock, log, directory, providers, blocked }: AccountsDeps): Accounts {
-  const get = db.prepare('SELECT idp, idp_subject, email, name, groups FROM account WHERE subject = ?')
+  const get = db.prepare(
+    'SELECT idp, idp_subject, email, name, groups, claims FROM account WHERE subject = ?',
+  )
   const put = db.prepare(`INSERT INTO account
-      (subject, idp, idp_subject, email, name, groups, first_seen_at, last_sign_in_at)
-    VALUES (:subject, :idp, :idpSubject, :email, :name, :groups, :now, :now)
+      (subject, idp, idp_subject, email, name, groups, claims, first_seen_at, last_sign_in_at)
+    VALUES (:subject, :idp, :idpSubject, :email, :name, :groups, :claims, :now, :now)
     ON CONFLICT (subject) DO UPDATE SET idp = excluded.idp, idp_subject = excluded.idp_subject,
-      email = excluded.email, name = excluded.name, groups = excluded.groups, last_sign_in_at = excluded.last_sign_in_at`)
+      email = excluded.email, name = excluded.name, groups = excluded.groups, claims = excluded.claims, last_sign_in_at = excluded.last_sign_in_at`)
   const configured = (id: unknown): IdentityProviderConfig | undefined =>
     providers().find((idp) => idp.id === id)
 
@@ -78,6 +80,7 @@ export function createAccounts({ db, clock, log, directory, providers, blocked }
         email: identity.email ?? null,
         name: identity.name ?? null,
         groups: JSON.stringify(identity.groups),
+        claims: JSON.stringify(identity.claims ?? {}),
         now: clock.now(),
       })
     },
@@ -94,6 +97,7 @@ export function createAccounts({ db, clock, log, directory, providers, blocked }
         ...(row.email === null ? {} : { email: String(row.email) }),
         ...(row.name === null ? {} : { name: String(row.name) }),
         groups: JSON.parse(String(row.groups)) as string[],
+        claims: JSON.parse(String(row.claims)) as Record<string, unknown>,
       }
     },
   }

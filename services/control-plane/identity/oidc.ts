@@ -1,6 +1,7 @@
 import * as client from 'openid-client'
 import type { Clock } from '../../../shared/clock.ts'
 import type { OidcConfig } from '../config/schema.ts'
+import { keepClaims } from './claims.ts'
 import { normalizeEmail } from './directory.ts'
 import { createGuardedFetch, type GuardedFetch } from './guarded-fetch.ts'
 import { type Identity, SignInRefused } from './types.ts'
@@ -163,6 +164,7 @@ export function mapClaims(config: OidcConfig, claims: Record<string, unknown>): 
   return {
     idp: config.id,
     idpSubject: String(claims.sub),
+    claims: keepClaims(claims),
     subject: subjectClaim === 'email' ? normalizeEmail(raw) : raw,
     ...(email === undefined ? {} : { email: normalizeEmail(email) }),
     ...(name === undefined ? {} : { name }),

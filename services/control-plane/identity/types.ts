@@ -20,6 +20,8 @@ export interface Identity {
   readonly email?: string
   readonly name?: string
   readonly groups: readonly string[]
+  /** Everything else that the provider says of them; see claims.ts. */
+  readonly claims?: Readonly<Record<string, unknown>>
 }
 
 /** Why a sign-in did not happen; `text` is for the person, `detail` for the log. */

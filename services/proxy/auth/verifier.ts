@@ -177,6 +177,7 @@ function toVerified(claims: JWTPayload, issuer: Issuer, index: PolicyIndex, now:
     issuer: issuer.issuer,
     subject,
     clientId,
+    ...(ours ? {} : { direct: true }),
     // A client without a person behind it; a foreign issuer can not say so of one of ours.
     kind: ours && claims.subject_type === 'client' ? ('client' as const) : ('person' as const),
     // A foreign IdP vouches for its users, not for which client workload of ours is calling.

@@ -29,11 +29,18 @@ export function clientCapabilities({ session, message }: McpCall): JsonObject {
 /** Towards servers, the client of a call. Made once per session and once per person without one. */
 export function partyOf(call: McpCall): Party {
   const { session, principal } = call
+  const { clientIp } = call.circumstances
   if (session) {
     let party = ofSession.get(session)
     // A new token of the same person carries newer claims; credentials are asked with them.
-    if (party?.principal !== principal) {
-      party = make(principal, session.id, bridgeable(session.clientCapabilities), session.protocolVersion)
+    if (party?.principal !== principal || party.clientIp !== clientIp) {
+      const made = make(
+        principal,
+        session.id,
+        bridgeable(session.clientCapabilities),
+        session.protocolVersion,
+      )
+      party = { ...made, clientIp }
       ofSession.set(session, party)
     }
     return party
@@ -47,6 +54,10 @@ export function partyOf(call: McpCall): Party {
     // Servers keep what a client can do for a session, so clients that differ in it do not share one.
     const key = principalKeyOf(principal)
     party = make(principal, variant === '' ? key : `${key} ${variant}`, capabilities, undefined)
+    parties.set(variant, party)
+  }
+  if (party.clientIp !== clientIp) {
+    party = { ...party, clientIp }
     parties.set(variant, party)
   }
   return party

@@ -17,6 +17,7 @@ import { createKillSwitch } from '../../../services/control-plane/fleet/kill-swi
 import { createRevocations } from '../../../services/control-plane/fleet/revocations.ts'
 import { createSnapshotSource } from '../../../services/control-plane/fleet/snapshots.ts'
 import { createIdentityPlane } from '../../../services/control-plane/identity-plane.ts'
+import { createCircumstances, issuancePolicy } from '../../../services/control-plane/policy/issuance.ts'
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
 import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
 import { type Answer, Browser } from '../identity/browser.ts'
@@ -105,6 +106,7 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
     killSwitch: createKillSwitch(db, clock),
     log,
   })
+  const circumstances = createCircumstances(clock, () => undefined)
   const identity = await createIdentityPlane(
     {
       db,
@@ -115,8 +117,8 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
       audit: createAuditLog(db, clock),
       passwordCost: { ln: 10, r: 8, p: 1 },
       policy: () => {
-        const { index } = snapshots.current()
-        return { index, now: clock.now() }
+        const { config, index } = snapshots.current()
+        return issuancePolicy(config, index, circumstances(undefined))
       },
     },
     configOf(),
@@ -139,6 +141,7 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
     snapshots,
     changes,
     people,
+    circumstances,
     sessions,
     browser,
     keys: identity.keys,

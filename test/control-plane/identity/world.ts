@@ -11,9 +11,10 @@ import { createSealer } from '../../../services/control-plane/credentials/sealer
 import { createAuditLog } from '../../../services/control-plane/events/audit.ts'
 import { createIdentityPlane, type IdentityPlane } from '../../../services/control-plane/identity-plane.ts'
 import { compileSnapshot } from '../../../services/control-plane/policy/compile.ts'
+import { createCircumstances, issuancePolicy } from '../../../services/control-plane/policy/issuance.ts'
 import { type DatabaseSync, openDatabase } from '../../../services/control-plane/store/database.ts'
 import type { Clock } from '../../../shared/clock.ts'
-import { indexSnapshot, type PolicyIndex } from '../../../shared/policy.ts'
+import { indexSnapshot, type Locate, type PolicyIndex } from '../../../shared/policy.ts'
 import type { RevocationMatch } from '../../../shared/revocations.ts'
 import { type Answer, Browser } from './browser.ts'
 
@@ -25,6 +26,8 @@ const masterKey = Buffer.alloc(32, 7)
 export interface WorldOptions {
   readonly db?: DatabaseSync
   readonly port?: number
+  /** Where addresses are, in place of a GeoIP database. */
+  readonly locate?: Locate
   /** Public origin, where it is not that of the socket. */
   readonly issuer?: string
   /** YAML lines that replace the defaults, by top-level key. */
@@ -115,6 +118,7 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
   const sealer = createSealer(masterKey)
   const db = options.db ?? openDatabase(':memory:')
   let index: PolicyIndex
+  const circumstances = createCircumstances(clock, () => options.locate)
   const revoked: RevocationMatch[] = []
   const configOf = (over: Record<string, unknown>): Config =>
     parseConfig(JSON.stringify({ ...defaults(issuer), ...over }), 'test.yaml')
@@ -125,7 +129,7 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
       sealer,
       clock,
       log,
-      policy: () => ({ index, now: clock.now() }),
+      policy: () => issuancePolicy(config, index, circumstances(undefined)),
       revoke: async (match) => void revoked.push(match),
       audit: createAuditLog(db, clock),
       passwordCost: cheap,

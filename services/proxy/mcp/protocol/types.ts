@@ -136,6 +136,7 @@ export interface Credentials {
     server: ServerWorkload,
     rejected?: string,
     scope?: string,
+    clientIp?: string,
   ): Promise<CredentialAnswer>
 }
 

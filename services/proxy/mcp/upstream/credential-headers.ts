@@ -1,11 +1,11 @@
 import { hash } from 'node:crypto'
 import { Fault } from '../../../../shared/faults.ts'
-import type { Principal } from '../../../../shared/policy.ts'
 import { type CredentialAnswer, credentialText } from '../../../../shared/wire/credential.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Credentials } from '../protocol/types.ts'
 import { AuthorizationRequired } from './authorization.ts'
 import { type Headers, presentation } from './http.ts'
+import type { Party } from './request.ts'
 import { signer } from './sigv4.ts'
 
 const none: Headers = Object.freeze({})
@@ -38,12 +38,14 @@ export function createCredentialHeaders(credentials: Credentials) {
   }
 
   return (
-    principal: Principal,
+    { principal, clientIp }: Pick<Party, 'principal' | 'clientIp'>,
     server: ServerWorkload,
     rejected?: string,
     scope?: string,
   ): Headers | Promise<Headers> =>
-    server.credential === 'none' ? none : credentials.get(principal, server, rejected, scope).then(toHeaders)
+    server.credential === 'none'
+      ? none
+      : credentials.get(principal, server, rejected, scope, clientIp).then(toHeaders)
 }
 
 function present(answer: Extract<CredentialAnswer, { kind: 'headers' | 'aws-sigv4' }>): Headers {

@@ -20,6 +20,8 @@ export interface Party {
   readonly principal: Principal
   /** Who the upstream session belongs to: a session id, or the person and what the client can do, without one. */
   readonly binding: string
+  /** Where the client asks from: which credential it gets may hang on it. */
+  readonly clientIp?: string | undefined
   /** Issuer and subject in one string. */
   readonly principalKey: string
   /** What listings depend on besides the person: servers may list by what a client can do. */

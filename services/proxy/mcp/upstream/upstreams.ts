@@ -243,8 +243,7 @@ export function createUpstreams(deps: {
     { server, party, stop }: Pick<UpstreamRequest, 'server' | 'party' | 'stop'>,
     run: (credential: Headers) => Promise<T>,
   ): Promise<T> {
-    const { principal } = party
-    const asked = credentialHeaders(principal, server)
+    const asked = credentialHeaders(party, server)
     const credential = asked instanceof Promise ? await within(asked, stop) : asked
     const local = server.url.startsWith('stdio:')
     const carry = (headers: Headers): Headers => (local ? withParty(headers, party.principalKey) : headers)
@@ -260,8 +259,8 @@ export function createUpstreams(deps: {
       }
       const again =
         error instanceof Unauthorized
-          ? credentialHeaders(principal, server, digest(credential))
-          : credentialHeaders(principal, server, undefined, error.scope)
+          ? credentialHeaders(party, server, digest(credential))
+          : credentialHeaders(party, server, undefined, error.scope)
       fresh = await within(Promise.resolve(again), stop)
       if (error instanceof InsufficientScope && digest(fresh) === digest(credential)) throw tooLittle(error)
     }
@@ -314,7 +313,7 @@ export function createUpstreams(deps: {
         }
       }),
     async authorize(server, party, stop) {
-      const asked = credentialHeaders(party.principal, server)
+      const asked = credentialHeaders(party, server)
       if (asked instanceof Promise) await within(asked, stop)
     },
     end: (binding) => sessions.end(binding),
