@@ -16,6 +16,8 @@ import { createProvider } from './credentials/providers/index.ts'
 import { createTickets } from './credentials/tickets.ts'
 import { createUserTokens } from './credentials/user-tokens.ts'
 import { createVault } from './credentials/vault.ts'
+import type { AccessEvents } from './events/access.ts'
+import type { AuditLog } from './events/audit.ts'
 import type { CredentialChanges } from './fleet/credential-changes.ts'
 import type { SnapshotSource } from './fleet/snapshots.ts'
 import type { BrowserSessions } from './identity/browser-session.ts'
@@ -39,6 +41,9 @@ export interface CredentialPlaneDeps {
   readonly keys: Pick<SigningKeys, 'privateJwks'>
   /** 0 ≤ random() < 1; spreads refreshes. */
   readonly random?: () => number
+  /** Where `access.credential` events go. */
+  readonly events: Pick<AccessEvents, 'add'>
+  readonly audit: Pick<AuditLog, 'add'>
 }
 
 export interface CredentialPlane {
@@ -65,6 +70,8 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
     browser,
     keys,
     circumstances,
+    events,
+    audit,
     random = Math.random,
   } = deps
   /** Browsers know us by the authorization server's origin: in single-name mode also the gateway's. */
@@ -100,6 +107,8 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
           clock,
           origin,
         }),
+      events,
+      clock,
       log,
     }),
     register: (app) => {
@@ -112,6 +121,7 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
         connections,
         tickets,
         circumstances,
+        audit,
         log,
       })
     },

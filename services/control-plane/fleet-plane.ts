@@ -5,6 +5,7 @@ import { loadAdminToken } from './api/admin-token.ts'
 import { registerApi } from './api/routes.ts'
 import type { IssuancePolicy } from './authorization/gate.ts'
 import { createRateLimit } from './authorization/rate-limit.ts'
+import { type AccessEvents, createAccessEvents } from './events/access.ts'
 import { type AuditLog, createAuditLog } from './events/audit.ts'
 import { createEventStore } from './events/store.ts'
 import { createAssertions } from './fleet/assertions.ts'
@@ -39,6 +40,7 @@ export interface FleetPlane {
   readonly changes: ReturnType<typeof createCredentialChanges>
   readonly machineApp: FastifyInstance
   readonly audit: AuditLog
+  readonly accessEvents: AccessEvents
   /** The snapshot in force, as the authorization server decides by it. */
   policy(): IssuancePolicy
   register(app: FastifyInstance): void
@@ -62,14 +64,12 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
   const streams = createStreams({ snapshots, changes, clock })
   const tokens = createMachineTokens(db, clock)
   const assertions = createAssertions(db, clock, controllers)
-  const events = createEventStore({
-    db,
-    clock,
-    limits: () => {
-      const { retention, maxEvents } = snapshots.current().config.events
-      return { maxAgeMs: retention * 1000, maxRows: maxEvents }
-    },
-  })
+  const limits = () => {
+    const { retention, maxEvents } = snapshots.current().config.events
+    return { maxAgeMs: retention * 1000, maxRows: maxEvents }
+  }
+  const events = createEventStore({ db, clock, limits })
+  const accessEvents = createAccessEvents(db, clock, limits)
   const isAdmin = await loadAdminToken(deps.adminTokenPath)
   const machineApp = buildMachineApp({
     controllers,
@@ -93,6 +93,7 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     changes,
     machineApp,
     audit,
+    accessEvents,
     policy: () => {
       const { config, index } = snapshots.current()
       return issuancePolicy(config, index, deps.circumstances(undefined))
@@ -105,6 +106,7 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
         snapshots,
         killSwitch,
         audit,
+        accessEvents,
         version,
         clock,
         log,
@@ -114,6 +116,7 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
       assertions.sweep()
       events.sweep()
       audit.sweep()
+      accessEvents.sweep()
     },
     close: () => streams.close(),
   }

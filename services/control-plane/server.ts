@@ -83,6 +83,8 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       browser,
       keys,
       circumstances,
+      events: fleet.accessEvents,
+      audit: fleet.audit,
     })
 
     /** Each step that can fail comes before the one function that does not: all of it is in force, or none. */

@@ -56,6 +56,8 @@ const authorizationAnswer = z.object({
   /** What the person reads: names the server, no secret. */
   message: z.string(),
   elicitationId: z.string(),
+  /** `not_connected`, `insufficient_scope`, or why the connection ended. */
+  reason: z.string().optional(),
 })
 
 const deniedAnswer = z.object({

@@ -4,6 +4,7 @@ import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import { createRateLimit } from '../authorization/rate-limit.ts'
+import type { AccessEvents } from '../events/access.ts'
 import type { AuditLog } from '../events/audit.ts'
 import type { EventStore } from '../events/store.ts'
 import type { Controller, Controllers } from '../fleet/controllers.ts'
@@ -20,6 +21,7 @@ export interface ApiDeps {
   readonly snapshots: SnapshotSource
   readonly killSwitch: KillSwitch
   readonly audit: AuditLog
+  readonly accessEvents: AccessEvents
   readonly version: string
   readonly clock: Clock
   readonly log: Logger
@@ -35,6 +37,14 @@ const eventsQuery = pageQuery.extend({
   tool: z.string().max(128).optional(),
   client: z.string().max(254).optional(),
 })
+const accessQuery = eventsQuery.pick({
+  'span-last-hours': true,
+  severity: true,
+  user: true,
+  server: true,
+  page: true,
+  'per-page': true,
+})
 const newController = z.strictObject({ name: z.string().trim().min(1).max(200) })
 
 /** Wrong tokens of one address: so many at once, then one in each interval. */
@@ -43,7 +53,8 @@ const wrongTokenRefillMs = 6_000
 
 /** The REST API of administrators: /api/v1, bearer token, errors as {success, message, id}. */
 export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
-  const { isAdmin, controllers, events, snapshots, killSwitch, audit, version, clock, log } = deps
+  const { isAdmin, controllers, events, snapshots, killSwitch, audit, accessEvents, version, clock, log } =
+    deps
   const wrong = createRateLimit(clock, wrongTokens, wrongTokenRefillMs)
 
   root.register(
@@ -90,6 +101,13 @@ export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
           tool,
           client,
         })
+        return list(found.events, page, perPage, found.total, 'desc')
+      })
+
+      app.get('/authorization-events', async (request) => {
+        const query = parse(accessQuery, request.query)
+        const { page, severity, user, server, 'per-page': perPage, 'span-last-hours': spanLastHours } = query
+        const found = accessEvents.query({ spanLastHours, severity, user, server, page, perPage })
         return list(found.events, page, perPage, found.total, 'desc')
       })
 

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import { unionOf } from '../../../shared/www-authenticate.ts'
+import type { AuditLog } from '../events/audit.ts'
 import type { SnapshotSource } from '../fleet/snapshots.ts'
 import type { BrowserSessions } from '../identity/browser-session.ts'
 import type { BrowserBinding } from '../identity/csrf.ts'
@@ -33,6 +34,7 @@ export interface ConnectRoutesDeps {
   readonly connections: Connections
   readonly tickets: Tickets
   readonly circumstances: CircumstancesOf
+  readonly audit: Pick<AuditLog, 'add'>
   readonly log: Logger
 }
 
@@ -46,7 +48,7 @@ const personOf = (user: User): string => user.email ?? user.name ?? user.subject
 
 /** The pages on which people connect, see and disconnect their accounts. */
 export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDeps): void {
-  const { sessions, browser, people, snapshots, connections, tickets, circumstances, log } = deps
+  const { sessions, browser, people, snapshots, connections, tickets, circumstances, audit, log } = deps
 
   /** The server with this person's own provider, where policy says so now. */
   const targetOf = ({ ip }: FastifyRequest, user: User, serverId: string): Target | undefined => {
@@ -102,6 +104,27 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
     else log.warn(line, 'connecting failed')
     return sendPage(reply, 502, failedPage(serverName, `${fault.code} ${request.id}`))
   }
+
+  const note = (
+    { ip, headers }: FastifyRequest,
+    user: User,
+    activity: string,
+    serverId: string,
+    credentialProviderId: string,
+  ): void =>
+    audit.add({
+      category: 'CredentialProvider',
+      activity,
+      actor: { type: 'User', displayName: personOf(user) },
+      target: serverId,
+      outcome: 'Success',
+      severity: 'Info',
+      client: {
+        ip,
+        ...(headers['user-agent'] === undefined ? {} : { userAgent: headers['user-agent'].slice(0, 300) }),
+      },
+      detail: { credentialProviderId },
+    })
 
   root.get('/connections', async (request, reply) => {
     const user = await sessions.requireUser(request, reply, '/connections')
@@ -182,6 +205,7 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
         },
       })
       const server = snapshots.current().index.servers.get(serverId)
+      if (user) note(request, user, 'Account connected', serverId, providerId)
       return sendPage(reply, 200, connectedPage(server?.name ?? serverId))
     } catch (error) {
       if (error instanceof Misdirected) {
@@ -214,6 +238,7 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
       { issuer, subject, serverId, providerId },
       configuredTarget(snapshots, serverId, providerId),
     )
+    note(request, user, 'Account disconnected', serverId, providerId)
     return reply.redirect(`/connections?done=${done}`, 303)
   })
 }

@@ -1,9 +1,13 @@
+import type { Clock } from '../../../shared/clock.ts'
+import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { Circumstances, Decision, Principal } from '../../../shared/policy.ts'
 import type { CredentialAnswer, CredentialRequest } from '../../../shared/wire/credential.ts'
 import type { CredentialProviderConfig } from '../config/schema.ts'
+import type { AccessEvents } from '../events/access.ts'
 import type { Applied, SnapshotSource } from '../fleet/snapshots.ts'
 import type { Identity } from '../identity/types.ts'
+import { credentialEvent, type Outcome } from './access-event.ts'
 import { Refused } from './issued.ts'
 import type { CredentialProvider } from './providers/provider.ts'
 import { type Reach, reach, reachAs } from './reach.ts'
@@ -18,6 +22,8 @@ export interface IssuerDeps {
   readonly people: People
   readonly provider: (config: CredentialProviderConfig) => CredentialProvider
   readonly circumstances: (address: string | undefined) => Circumstances
+  readonly events: Pick<AccessEvents, 'add'>
+  readonly clock: Clock
   readonly log: Logger
 }
 
@@ -25,33 +31,33 @@ export interface IssuerDeps {
  * A credential for a person at a server, or why not. The gateway decided before it asked, on the token's claims; this
  * decides again, on what we know of the person ourselves, and denies who we do not know (README, "Two decisions").
  */
-export function createCredentialIssuer({
-  snapshots,
-  people,
-  provider,
-  circumstances: circumstancesOf,
-  log,
-}: IssuerDeps) {
-  return async (request: CredentialRequest): Promise<CredentialAnswer> => {
-    const applied = snapshots.current()
+export function createCredentialIssuer(deps: IssuerDeps) {
+  const { snapshots, people, provider, circumstances: circumstancesOf, events, clock, log } = deps
+
+  /** What policy says; a text: why it is not even asked. */
+  const reachOf = (request: CredentialRequest, applied: Applied, circumstances: Circumstances) => {
+    const { issuer, subject, clientId, serverId, browserIp } = request
+    if (issuer === applied.config.authorizationServer.issuer) {
+      const person = people.find(subject)
+      if (!person) return 'user_unknown'
+      return reach(applied, person, serverId, circumstances, { clientId, browserIp })
+    }
+    const direct = directPrincipal(applied, request)
+    return direct ? reachAs(applied, direct, serverId, circumstances) : 'issuer_unknown'
+  }
+
+  const answerOf = async (
+    request: CredentialRequest,
+    applied: Applied,
+    reached: Reach | string,
+    circumstances: Circumstances,
+  ): Promise<CredentialAnswer> => {
     const { issuer, subject, clientId, serverId, rejected, scope } = request
-    const deny = (reason: string): CredentialAnswer => {
+    if (typeof reached === 'string' || !reached.allow) {
+      const reason = typeof reached === 'string' ? reached : reached.reason
       log.warn({ subject, clientId, serverId, reason }, 'credential denied')
       return { kind: 'denied', reason }
     }
-    const circumstances = circumstancesOf(request.clientIp)
-    let reached: Reach
-    if (issuer === applied.config.authorizationServer.issuer) {
-      const person = people.find(subject)
-      if (!person) return deny('user_unknown')
-      const { browserIp } = request
-      reached = reach(applied, person, serverId, circumstances, { clientId, browserIp })
-    } else {
-      const direct = directPrincipal(applied, request)
-      if (!direct) return deny('issuer_unknown')
-      reached = reachAs(applied, direct, serverId, circumstances)
-    }
-    if (!reached.allow) return deny(reached.reason)
     const { server, claims } = reached
     try {
       const answer = await provider(reached.provider).issue({
@@ -70,11 +76,34 @@ export function createCredentialIssuer({
         : answer
     } catch (error) {
       if (!(error instanceof Refused)) throw error
-      log.warn(
-        { subject, serverId, providerId: reached.provider.id, reason: error.reason },
-        'credential refused',
+      const { reason } = error
+      log.warn({ subject, serverId, providerId: reached.provider.id, reason }, 'credential refused')
+      return { kind: 'denied', by: 'provider', reason }
+    }
+  }
+
+  return async (request: CredentialRequest): Promise<CredentialAnswer> => {
+    const applied = snapshots.current()
+    const circumstances = circumstancesOf(request.clientIp)
+    const reached = reachOf(request, applied, circumstances)
+    const record = (outcome: Outcome): void =>
+      events.add(
+        credentialEvent(
+          applied,
+          request,
+          typeof reached === 'string' ? undefined : reached,
+          outcome,
+          clock.now(),
+        ),
       )
-      return { kind: 'denied', by: 'provider', reason: error.reason }
+    try {
+      const answer = await answerOf(request, applied, reached, circumstances)
+      record(answer)
+      return answer
+    } catch (error) {
+      const fault = Fault.from(error)
+      record({ kind: 'unavailable', reason: fault.detail ?? fault.code })
+      throw error
     }
   }
 }

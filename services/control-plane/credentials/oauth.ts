@@ -207,8 +207,21 @@ function translate(error: unknown): Fault | GrantEnded {
     if (at instanceof Fault) return at
     if (at.name === 'TimeoutError') return new Fault('upstream.timeout', { detail: 'the token endpoint' })
   }
+  const status = statusOf(error)
+  if (status !== undefined && status >= 400) {
+    return new Fault('upstream.rejected', { detail: `the token endpoint answered ${status}` })
+  }
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown'
   return new Fault('upstream.garbage', { detail: `the authorization server's answer was refused (${code})` })
+}
+
+/** Of an answer that held no OAuth error: the library hangs it on its own error. */
+function statusOf(error: unknown): number | undefined {
+  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth += 1) {
+    const { cause } = at
+    if (typeof cause === 'object' && cause !== null && 'status' in cause) return Number(cause.status)
+  }
+  return undefined
 }
 
 export function safeCode(code: unknown): string {

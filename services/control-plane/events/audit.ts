@@ -4,7 +4,14 @@ import type { DatabaseSync } from '../store/database.ts'
 
 /** One entry of the audit log, in the field names that log consumers know. Holds no secret. */
 export interface AuditEntry {
-  readonly category: 'AccessPolicies' | 'Authentication' | 'TrustProvider' | 'Tenant' | 'Users' | 'Workloads'
+  readonly category:
+    | 'AccessPolicies'
+    | 'Authentication'
+    | 'CredentialProvider'
+    | 'TrustProvider'
+    | 'Tenant'
+    | 'Users'
+    | 'Workloads'
   /** What was done, in words, e.g. `Kill switch set`. */
   readonly activity: string
   readonly actor: { readonly type: 'Administrator' | 'User' | 'System'; readonly displayName: string }

@@ -170,3 +170,21 @@ test('the kill switch is set, listed, taken back, audited, and in the snapshot w
   })
   t.notMatch(JSON.stringify([lines, (await call('GET', '/audit-logs')).body]), jwt)
 })
+
+test('authorization events are listed, newest first', async (t) => {
+  const { fleet, call } = await startApi(t)
+  for (const userId of ['ann', 'bob']) {
+    fleet.accessEvents.add({
+      eventType: 'access.credential',
+      severity: 'Info',
+      outcome: { result: 'Authorized' },
+      environment: { userId, oauthClientId: 'agent' },
+    })
+  }
+  t.match((await call('GET', '/authorization-events')).body, {
+    recordsTotal: 2,
+    entities: [{ environment: { userId: 'bob' } }, { environment: { userId: 'ann' } }],
+  })
+  t.match((await call('GET', '/authorization-events?user=ann&severity=Info')).body, { recordsTotal: 1 })
+  t.equal((await call('GET', '/authorization-events?severity=Loud')).status, 400)
+})

@@ -7,6 +7,7 @@ import type { Test } from 'tap'
 import { parseConfig } from '../../../services/control-plane/config/load.ts'
 import { createCredentialPlane } from '../../../services/control-plane/credential-plane.ts'
 import { createSealer } from '../../../services/control-plane/credentials/sealer.ts'
+import { createAccessEvents } from '../../../services/control-plane/events/access.ts'
 import { createAuditLog } from '../../../services/control-plane/events/audit.ts'
 import {
   type CredentialChange,
@@ -133,6 +134,8 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
   const changed: CredentialChange[] = []
   changes.subscribe(({ issuer, subject, serverId }) => changed.push({ issuer, subject, serverId }))
   const { sessions, browser, accounts: people } = identity
+  const events = createAccessEvents(db, clock, () => ({ maxAgeMs: 86_400_000, maxRows: 10_000 }))
+  const audit = createAuditLog(db, clock)
   const plane = createCredentialPlane({
     db,
     sealer,
@@ -145,6 +148,8 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
     sessions,
     browser,
     keys: identity.keys,
+    events,
+    audit,
     random: () => 0.5,
   })
   const app = Fastify({ trustProxy: true })
@@ -161,6 +166,10 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
     db,
     sealer,
     plane,
+    /** Access events, newest first. */
+    events: () =>
+      events.query({ spanLastHours: 24, page: 1, perPage: 100 }).events as Record<string, never>[],
+    audit: () => audit.query({ page: 1, perPage: 100 }).entries,
     changed,
     apply,
     pages,

@@ -7,6 +7,7 @@ import pino from 'pino'
 import { createRateLimit } from '../../../services/control-plane/authorization/rate-limit.ts'
 import { type Config, parseConfig } from '../../../services/control-plane/config/load.ts'
 import { createSealer } from '../../../services/control-plane/credentials/sealer.ts'
+import { createAccessEvents } from '../../../services/control-plane/events/access.ts'
 import { createAuditLog } from '../../../services/control-plane/events/audit.ts'
 import { createEventStore } from '../../../services/control-plane/events/store.ts'
 import { createAssertions } from '../../../services/control-plane/fleet/assertions.ts'
@@ -84,6 +85,7 @@ export async function startFleet(options: FleetOptions = {}) {
   const changes = createCredentialChanges()
   const killSwitch = createKillSwitch(db, clock)
   const audit = createAuditLog(db, clock)
+  const accessEvents = createAccessEvents(db, clock, () => ({ maxAgeMs: 86_400_000, maxRows: 1_000 }))
   const snapshots = createSnapshotSource({
     db,
     clock,
@@ -123,6 +125,7 @@ export async function startFleet(options: FleetOptions = {}) {
     snapshots,
     killSwitch,
     audit,
+    accessEvents,
     events,
     http,
     lines,

@@ -25,6 +25,7 @@ export function createUserTokenProvider(
           url: `${origin()}/connections/${encodeURIComponent(server.id)}/connect?ticket=${ticket.text}`,
           message: message(found, server.name),
           elicitationId: ticket.id,
+          reason: reasonOf(found),
         }
       }
       return {
@@ -35,6 +36,11 @@ export function createUserTokenProvider(
       }
     },
   }
+}
+
+function reasonOf(found: OwnerNeeded): string {
+  if (found.needs === 'reconnect') return found.error
+  return found.needs === 'scope' ? 'insufficient_scope' : 'not_connected'
 }
 
 function message({ needs }: OwnerNeeded, name: string): string {
