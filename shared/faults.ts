@@ -98,6 +98,10 @@ export const faults = {
     rpc: 5030,
     retry: true,
   }),
+  'session.store': no(503, 'The session store does not answer; try again shortly.', {
+    rpc: 5030,
+    retry: true,
+  }),
   'session.unknown': no(404, 'This session has ended or never existed; send initialize again.', {
     rpc: 4004,
   }),

@@ -43,7 +43,7 @@ export interface HttpAnswer {
   readonly body: Buffer
 }
 
-export interface EventStreamRequest extends Omit<HttpRequest, 'method' | 'body' | 'timeoutMs'> {
+export interface EventStreamRequest extends Omit<HttpRequest, 'timeoutMs'> {
   /** The stream ends with the `unreachable` Fault when nothing, not even a comment, came for so long. */
   readonly idleMs: number
   /** 256 Ki characters unless told. */

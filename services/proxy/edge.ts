@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { basename } from 'node:path'
 import type { Clock } from '../../shared/clock.ts'
+import type { ValkeySettings } from '../../shared/config/valkey-url.ts'
 import { Fault } from '../../shared/faults.ts'
 import { type GeoIp, openGeoIp } from '../../shared/geoip.ts'
 import type { ChildContext } from '../../shared/ipc/child.ts'
-import type { SnapshotRef } from '../../shared/ipc/contract.ts'
+import type { Peer, SnapshotRef } from '../../shared/ipc/contract.ts'
 import { createJwksFetch, type Fetch } from './auth/issuers.ts'
 import { TokenVerifier } from './auth/verifier.ts'
 import { Credentials } from './credentials.ts'
@@ -17,11 +18,14 @@ import { metadata, metadataUrl } from './metadata.ts'
 import { objections } from './objections.ts'
 import { createOrigins, type Origins, preflight } from './origins.ts'
 import { Passthrough } from './passthrough.ts'
+import { PeerLink } from './peers/link.ts'
+import { PeerServer } from './peers/server.ts'
 import { createPipeline, type Pipeline } from './pipeline.ts'
 import { EdgeRecorder } from './record.ts'
 import { Spool } from './record-spool.ts'
 import { KeepAlive } from './reply.ts'
 import { SessionBox } from './session-box.ts'
+import { ValkeyStore } from './session-store.ts'
 import { Sessions } from './sessions.ts'
 import { SnapshotHolder } from './snapshot.ts'
 import { CallStanding } from './standing.ts'
@@ -30,11 +34,15 @@ import { SyncLink } from './sync-link.ts'
 export interface EdgeParts {
   readonly clock: Clock
   readonly createCore: (deps: CoreDeps) => McpCore
+  /** The session store; absent: what is known of sessions is in memory. */
+  readonly valkey?: ValkeySettings
   /** Fetches key documents of trusted issuers; the guarded one unless a test brings its own. */
   readonly fetch?: Fetch
 }
 
 const passthroughConcurrent = 256
+/** What a message between workers holds besides what a client sent, bytes. */
+const peerOverhead = 64 * 1024
 /** Longest box that a client brings back in a body: a server's own state may be in it. */
 const maxSealedChars = 64 * 1024
 
@@ -48,6 +56,10 @@ export class Edge {
   readonly #passthrough: Passthrough
   readonly #jwks: { fetch: Fetch; close(): Promise<void> }
   readonly #box = new SessionBox()
+  readonly #peers: PeerLink
+  readonly #peerServer: PeerServer
+  readonly #store: ValkeyStore | undefined
+  #met: Promise<void> | undefined
   readonly #core: McpCore
   readonly #standing: CallStanding
   readonly #pipeline: Pipeline
@@ -86,12 +98,25 @@ export class Edge {
       },
     })
     this.#standing = new CallStanding({ clock, verifier: this.verifier, snapshots: this.snapshots })
+    this.#peers = new PeerLink({ self: config.peer.id, log, maxEventChars: config.limits.responseBytes * 2 })
+    if (parts.valkey) {
+      this.#store = new ValkeyStore({
+        settings: parts.valkey,
+        idleTtlMs: config.sessionIdleTtlSecs * 1000,
+        clock,
+        log,
+        tenantId: () => this.snapshots.latest?.snapshot.tenantId,
+        onState: (fault) => context.check('proxy.sessionStore', fault ? 'failing' : 'running', fault),
+      })
+    }
     this.sessions = new Sessions({
       box: this.#box,
       idleTtlMs: config.sessionIdleTtlSecs * 1000,
       clock,
       log,
       random: randomUUID,
+      peers: this.#peers,
+      ...(this.#store ? { store: this.#store } : {}),
     })
     this.credentials = new Credentials({ ask: (request) => this.#link().ask(request), clock, log })
     this.spool = new Spool({ dir: config.spoolDir, owner: spoolOwner(config), clock, log })
@@ -107,6 +132,8 @@ export class Edge {
       credentials: this.credentials,
       recorder: this.recorder,
       sessions: this.sessions,
+      sessionLevels: this.sessions,
+      peers: this.#peers,
       log,
       clock,
       standing: this.#standing,
@@ -114,6 +141,12 @@ export class Edge {
         seal: (purpose, plain) => this.#box.seal(Buffer.from(plain), purpose),
         open: (purpose, sealed) => this.#box.open(sealed, purpose, maxSealedChars)?.toString('utf8'),
       },
+    })
+    this.#peerServer = new PeerServer({
+      calls: this.#core.local,
+      sessions: this.sessions,
+      log,
+      maxBodyBytes: config.limits.bodyBytes + peerOverhead,
     })
     this.#passthrough = new Passthrough({
       socketPath: config.controlPlaneSocketPath,
@@ -147,6 +180,7 @@ export class Edge {
     const { config, check, stats } = this.#context
     check('proxy.snapshot', 'starting')
     check('proxy.sync', 'starting')
+    check('proxy.peers', 'starting')
     await this.spool.start()
     await this.#openGeoIp()
     this.#sync = new SyncLink({
@@ -161,6 +195,11 @@ export class Edge {
       onGap: () => this.credentials.dropAll(),
       onState: (fault) => check('proxy.sync', fault ? 'failing' : 'running', fault),
     })
+    if (this.#store) {
+      check('proxy.sessionStore', 'starting')
+      this.#store.start()
+    } else this.#context.log.info('sessions are in memory: AEMBIT_VALKEY_URL is not set')
+    await this.#peerServer.listen(config.peer.socketPath)
     this.#ingress = await createHttp(
       {
         mcp: (req, res) => this.#mcp(req, res),
@@ -175,6 +214,16 @@ export class Edge {
     check('proxy.socket', 'running')
     this.#stats = setInterval(() => stats(this.stats()), 5_000)
     this.#stats.unref()
+  }
+
+  /** The workers there are. Before this one counts as started it asks the others what they know of sessions. */
+  meet(peers: readonly Peer[]): Promise<void> {
+    this.#peers.set(peers)
+    this.#met ??= this.#peers.sessions().then((all) => {
+      for (const known of all) this.sessions.learn(known)
+      this.#context.check('proxy.peers', 'running')
+    })
+    return this.#met
   }
 
   /** The supervisor relays that sync has a snapshot. A bad one is told and the old one kept. */
@@ -200,6 +249,8 @@ export class Edge {
       tokens: this.verifier.cached,
       sessions: this.sessions.known,
       sessionsCreated: this.sessions.created,
+      peers: this.#peers.size,
+      ...(this.#store?.stats() ?? { sessionStore: 'memory', sessionsActive: this.sessions.known }),
       credentials: this.credentials.cached,
       eventsDropped: this.spool.dropped,
       eventsSuppressed: this.recorder.suppressed,
@@ -218,7 +269,15 @@ export class Edge {
     this.#keepAlive.closing = true
     const [left] = await Promise.all([this.#ingress?.drain(deadlineMs) ?? 0, this.#core.drain(deadlineMs)])
     await this.#core.close()
-    await Promise.all([this.#sync?.close(), this.#passthrough.close(), this.#jwks.close()])
+    // Until here other workers reach what is held here.
+    await this.#peerServer.close()
+    await Promise.all([
+      this.#peers.close(),
+      this.#store?.close(),
+      this.#sync?.close(),
+      this.#passthrough.close(),
+      this.#jwks.close(),
+    ])
     this.#keepAlive.close()
     this.#standing.close()
     this.#geoip?.close()

@@ -1,11 +1,19 @@
 import { systemClock } from '../../shared/clock.ts'
+import type { ValkeySettings } from '../../shared/config/valkey-url.ts'
 import { runChild } from '../../shared/ipc/child.ts'
 import { version } from '../../shared/version.ts'
 import { Edge } from './edge.ts'
 import { createMcpCore } from './mcp/core.ts'
 
 runChild('proxy', version, async (context) => {
-  const edge = new Edge(context, { clock: systemClock, createCore: createMcpCore })
+  const { AEMBIT_VALKEY: valkey } = process.env
+  const edge = new Edge(context, {
+    clock: systemClock,
+    createCore: createMcpCore,
+    // From the supervisor, which has checked it.
+    ...(valkey === undefined ? {} : { valkey: JSON.parse(valkey) as ValkeySettings }),
+  })
+  delete process.env.AEMBIT_VALKEY
   await edge.start()
   return {
     command(message) {
@@ -15,6 +23,9 @@ runChild('proxy', version, async (context) => {
           break
         case 'confirmed':
           edge.snapshots.confirm(message.version, message.confirmedAt)
+          break
+        case 'peers':
+          void edge.meet(message.peers)
           break
         default:
           message satisfies never

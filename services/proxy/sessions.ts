@@ -4,7 +4,9 @@ import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Principal } from '../../shared/policy.ts'
-import type { JsonObject, Session } from './mcp/protocol/types.ts'
+import type { JsonObject, Session, SessionLevels } from './mcp/protocol/types.ts'
+import { maxShared, type SharedSessions } from './peers/protocol.ts'
+import type { LocalSessions } from './peers/server.ts'
 import type { SessionBox } from './session-box.ts'
 
 export interface SessionsDeps {
@@ -16,6 +18,27 @@ export interface SessionsDeps {
   readonly random: () => string
   readonly maxOpened?: number
   readonly maxTombstones?: number
+  /** The other workers of this gateway; absent: there are none. */
+  readonly peers?: SessionPeers
+  /** Absent: what is known of sessions is in memory, here and at the other workers. */
+  readonly store?: SessionStore
+}
+
+/** Other workers, as far as sessions concern them; none of them throws. */
+export interface SessionPeers {
+  readonly size: number
+  ended(ending: { id: string; uuid: string; until: number }): Promise<void>
+  level(level: { uuid: string; level: string }): Promise<void>
+  lastUse(uuid: string): Promise<number | undefined>
+}
+
+/** What gateways share of sessions. Every method throws where the store does not answer. */
+export interface SessionStore {
+  created(session: SealedSession): Promise<void>
+  /** Notes a use, and says what was known before it. */
+  use(session: SealedSession, now: number): Promise<{ ended: boolean; lastUse?: number; level?: string }>
+  end(session: SealedSession): Promise<void>
+  level(session: SealedSession, level: string): Promise<void>
 }
 
 /** `uuid` names the session where its id, which opens it, should not be shown: events, tombstones. */
@@ -41,19 +64,24 @@ export function principalKey(principal: Principal): string {
 }
 
 /**
- * Sessions without a store: the id is the session, sealed. What is kept in memory is bounded and only saves work
- * (opened boxes with their last use) or remembers a DELETE (tombstones, for as long as the id could live).
+ * The id is the session, sealed. What is kept besides is bounded: opened boxes with their last use save work, tombstones
+ * remember a DELETE for as long as the id could live, levels what the client wants to be told. All of that is shared with
+ * the other workers of this gateway, or kept in a store that several gateways share; then nothing of it counts that the
+ * store does not say.
  */
-export class Sessions {
+export class Sessions implements SessionLevels, LocalSessions {
   readonly #deps: SessionsDeps
   readonly #opened: LRUCache<string, Opened>
   /** Session's uuid → when its id is dead anyway, ms since the epoch. */
   readonly #tombstones = new Map<string, number>()
+  /** Session's uuid → log level. */
+  readonly #levels: LRUCache<string, string>
   created = 0
 
   constructor(deps: SessionsDeps) {
     this.#deps = deps
     this.#opened = new LRUCache({ max: deps.maxOpened ?? 10_000 })
+    this.#levels = new LRUCache({ max: maxLevels })
   }
 
   get known(): number {
@@ -89,11 +117,18 @@ export class Sessions {
     const session: SealedSession = Object.freeze({ id, ...contents })
     this.#opened.set(id, { session, lastUse: issuedAt })
     this.created++
+    // Not waited for: a store that is down must not keep a client out, and what is missing there is only the last use.
+    this.#deps.store?.created(session).catch((error: unknown) => {
+      this.#deps.log.warn({ detail: Fault.from(error).detail }, 'a new session is not in the session store')
+    })
     return session
   }
 
-  /** The session behind `id`. Throws session.unknown for an unreadable, foreign, ended or idle one: all look the same. */
-  resolve(id: string, principal: Principal): SealedSession {
+  /**
+   * The session behind `id`. Throws session.unknown for an unreadable, foreign, ended or idle one: all look the same. A
+   * promise only where a store or another worker has to be asked.
+   */
+  resolve(id: string, principal: Principal): SealedSession | Promise<SealedSession> {
     const now = this.#deps.clock.now()
     let opened = this.#opened.get(id)
     if (!opened) {
@@ -106,25 +141,103 @@ export class Sessions {
       throw new Fault('session.unknown', { detail: 'the session of another user' })
     }
     if (this.#tombstones.has(session.uuid)) throw new Fault('session.unknown', { detail: 'ended by DELETE' })
-    if (now - opened.lastUse > this.#deps.idleTtlMs) {
-      this.#opened.delete(id)
-      throw new Fault('session.unknown', { detail: 'idle for too long' })
+    if (this.#deps.store) return this.#stored(this.#deps.store, session, now)
+    if (this.#idle(opened.lastUse, now)) {
+      if (!this.#deps.peers?.size) throw this.#tooIdle(session)
+      // Another worker may have seen it since.
+      return this.#deps.peers.lastUse(session.uuid).then((lastUse) => {
+        if (lastUse === undefined || this.#idle(lastUse, now)) throw this.#tooIdle(session)
+        opened.lastUse = now
+        return session
+      })
     }
     opened.lastUse = now
     return session
   }
 
-  /** DELETE: the id is refused for the rest of its life. */
-  end(session: Session): void {
-    const { uuid: ended } = session as SealedSession
-    const now = this.#deps.clock.now()
+  async #stored(store: SessionStore, session: SealedSession, now: number): Promise<SealedSession> {
+    const known = await store.use(session, now).catch((error: unknown) => {
+      throw new Fault('session.unknown', {
+        detail: `the session store does not answer (${Fault.from(error).detail ?? 'unknown error'})`,
+        cause: error,
+      })
+    })
+    if (known.ended) throw new Fault('session.unknown', { detail: 'ended by DELETE' })
+    if (this.#idle(known.lastUse ?? session.issuedAt, now)) throw this.#tooIdle(session)
+    if (known.level === undefined) this.#levels.delete(session.uuid)
+    else this.#levels.set(session.uuid, known.level)
+    return session
+  }
+
+  #idle(lastUse: number, now: number): boolean {
+    return now - lastUse > this.#deps.idleTtlMs
+  }
+
+  #tooIdle(session: SealedSession): Fault {
     this.#opened.delete(session.id)
+    return new Fault('session.unknown', { detail: 'idle for too long' })
+  }
+
+  /** DELETE: the id is refused for the rest of its life, by every worker that answers once this resolves. */
+  async end(session: Session): Promise<void> {
+    const { id, uuid } = session as SealedSession
+    // Without a last use in memory, idle time counts from issue: after that the tombstone has nothing left to do.
+    const until = this.#deps.clock.now() + this.#deps.idleTtlMs
+    this.#opened.delete(id)
+    this.ended(uuid, until)
+    await Promise.all([
+      this.#deps.peers?.ended({ id, uuid, until }),
+      this.#deps.store?.end(session as SealedSession).catch((error: unknown) => {
+        throw new Fault('session.store', { ...detailOf(error), cause: error })
+      }),
+    ])
+  }
+
+  /** The level of the session; undefined where it never asked for one. */
+  get(session: Session): string | undefined {
+    return this.#levels.size === 0 ? undefined : this.#levels.get((session as SealedSession).uuid)
+  }
+
+  set(session: Session, level: string): void {
+    const { uuid } = session as SealedSession
+    this.level(uuid, level)
+    if (!this.#deps.store) void this.#deps.peers?.level({ uuid, level })
+    this.#deps.store?.level(session as SealedSession, level).catch((error: unknown) => {
+      this.#deps.log.warn(detailOf(error), 'a log level is not in the session store')
+    })
+  }
+
+  level(uuid: string, level: string): void {
+    this.#levels.set(uuid, level)
+  }
+
+  lastUse(uuid: string): number | undefined {
+    for (const { session, lastUse } of this.#opened.values()) if (session.uuid === uuid) return lastUse
+    return undefined
+  }
+
+  shared(): SharedSessions {
+    return {
+      tombstones: [...this.#tombstones].slice(-maxShared),
+      levels: [...this.#levels.entries()].slice(0, maxShared),
+    }
+  }
+
+  /** What other workers knew when this one began. */
+  learn({ tombstones, levels }: SharedSessions): void {
+    for (const [uuid, until] of tombstones) this.ended(uuid, until)
+    for (const [uuid, level] of levels) if (!this.#levels.has(uuid)) this.#levels.set(uuid, level)
+  }
+
+  /** The session of this uuid is refused until its id is dead anyway, ms since the epoch. */
+  ended(ended: string, until: number): void {
+    const now = this.#deps.clock.now()
+    this.#levels.delete(ended)
     for (const [uuid, dead] of this.#tombstones) {
       if (dead > now) break
       this.#tombstones.delete(uuid)
     }
-    // Without a last use in memory, idle time counts from issue: after that the tombstone has nothing left to do.
-    this.#tombstones.set(ended, session.issuedAt + this.#deps.idleTtlMs)
+    this.#tombstones.set(ended, until)
     if (this.#tombstones.size > (this.#deps.maxTombstones ?? 100_000)) {
       const [oldest] = this.#tombstones.keys()
       this.#tombstones.delete(oldest!)
@@ -153,6 +266,13 @@ export class Sessions {
       ...(clientInfo === null ? {} : { clientInfo }),
     })
   }
+}
+
+const maxLevels = 50_000
+
+const detailOf = (error: unknown): { detail?: string } => {
+  const { detail } = Fault.from(error)
+  return detail === undefined ? {} : { detail }
 }
 
 const maxCapabilityChars = 1024

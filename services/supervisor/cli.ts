@@ -2,6 +2,10 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs, parseEnv } from 'node:util'
 import { formatProblems, invalidConfigExit } from '../../shared/config/env.ts'
+import type { ValkeySettings } from '../../shared/config/valkey-url.ts'
+import { Fault } from '../../shared/faults.ts'
+import { createLogger } from '../../shared/log.ts'
+import { checkValkey } from '../../shared/valkey.ts'
 import { version } from '../../shared/version.ts'
 import { ask, OperatorUnreachable } from './cli-client.ts'
 import { printStatus } from './cli-status.ts'
@@ -16,7 +20,8 @@ const usage = `${program} ${version}
   ${program} status [--json]         processes, readiness, policy; exit code 1 when not ready
   ${program} restart <process>       front, sync, proxy (all workers) or proxy-<n>: replaced without a gap
   ${program} reload                  read the settings and certificates again
-  ${program} --check [--json]        check the settings, print what counts; exit code 2 when they are wrong
+  ${program} --check [--json]        check the settings and the session store, print what counts; exit code 2
+                                          when they are wrong
   ${program} --version
 
   --socket <path>   operator socket (else of AEMBIT_RUNTIME_DIR)
@@ -27,18 +32,30 @@ const exits = { done: 0, refused: 1, usage: invalidConfigExit, unreachable: 3 }
 
 function settings():
   | { problems: string }
-  | { rows: readonly { key: string; value: string }[]; digest: string } {
+  | {
+      rows: readonly { key: string; value: string }[]
+      digest: string
+      valkey: ValkeySettings | null
+    } {
   const read = readConfiguration(process.env)
   return 'problems' in read
     ? { problems: formatProblems(program, read.problems) }
-    : { rows: read.ok.printed, digest: read.ok.digest }
+    : { rows: read.ok.printed, digest: read.ok.digest, valkey: read.ok.valkey }
 }
 
-function check(json: boolean): number {
+async function check(json: boolean): Promise<number> {
   const read = settings()
   if ('problems' in read) {
     console.error(read.problems)
     return exits.usage
+  }
+  if (read.valkey) {
+    try {
+      await checkValkey(read.valkey, createLogger(program, 'off'))
+    } catch (error) {
+      console.error(`${program}: ${Fault.from(error).detail}`)
+      return exits.usage
+    }
   }
   if (json)
     console.log(

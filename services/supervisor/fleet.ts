@@ -2,11 +2,19 @@ import { rmSync } from 'node:fs'
 import type { Clock } from '../../shared/clock.ts'
 import type { GatewayConfig } from '../../shared/config/gateway.ts'
 import type { FaultJson } from '../../shared/faults.ts'
-import type { Command, Report, Role, SnapshotRef } from '../../shared/ipc/contract.ts'
+import type { Command, Peer, Report, Role, SnapshotRef } from '../../shared/ipc/contract.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Child } from './child.ts'
 import type { Listeners } from './listeners.ts'
-import { frontSlice, proxySlice, proxySocketPath, stdioSlice, syncSlice, syncSocketPath } from './slices.ts'
+import {
+  frontSlice,
+  proxyPeer,
+  proxySlice,
+  proxySocketPath,
+  stdioSlice,
+  syncSlice,
+  syncSocketPath,
+} from './slices.ts'
 import { Slot, type SlotLimits, type SlotOptions } from './slot.ts'
 
 /** Where each role's main.ts lies; tests put small ones there. */
@@ -40,6 +48,10 @@ const graceMs = 10_000
 /** Sync holds no connection of a client; its events are on disk. */
 const syncDrainMs = 5_000
 
+/** The one setting that holds a secret: in the environment of those who use it, in no message. */
+const storeEnvironment = ({ valkey }: GatewayConfig): NodeJS.ProcessEnv =>
+  valkey ? { AEMBIT_VALKEY: JSON.stringify(valkey) } : {}
+
 type AnySlot = Slot<'front'> | Slot<'proxy'> | Slot<'sync'> | Slot<'stdio-adapter'>
 
 /** Who runs, in what order; relays sync's word to the proxies and the proxies' sockets to front. */
@@ -54,6 +66,7 @@ export class Fleet {
   #epoch = 1
   readonly #options: FleetOptions
   readonly #sockets = new WeakMap<Child<'proxy'>, string>()
+  readonly #peers = new Map<Child<'proxy'>, Peer>()
   #told: readonly string[] = []
   /** Socket names never repeat, also not those of a supervisor before us whose proxies may still drain. */
   #generation: number
@@ -217,14 +230,22 @@ export class Fleet {
     return this.#slot('proxy', `proxy-${worker}`, true, {
       next: () => {
         generation = this.#generation++
-        return { script: scripts.proxy, fds: [], env }
+        return { script: scripts.proxy, fds: [], env: { ...env, ...storeEnvironment(this.#config) } }
       },
       config: () => ({ epoch: this.#epoch, config: proxySlice(this.#config, worker, generation) }),
       onStart: (child) => {
         const path = proxySocketPath(this.#config, worker, generation)
         this.#sockets.set(child, path)
         // A killed process leaves its socket file behind.
-        void child.exited.then(() => rmSync(path, { force: true }))
+        const peer = proxyPeer(this.#config, worker, generation)
+        this.#peers.set(child, peer)
+        this.#tellPeers()
+        void child.exited.then(() => {
+          rmSync(path, { force: true })
+          rmSync(peer.socketPath, { force: true })
+          this.#peers.delete(child)
+          this.#tellPeers()
+        })
         if (this.snapshot) child.send({ type: 'snapshot', ...this.snapshot })
         void clock.sleep(graceMs).then(() => this.#changed())
       },
@@ -251,6 +272,12 @@ export class Fleet {
       for (const child of this.front?.children ?? []) child.send({ type: 'proxies', sockets })
     }
     this.#options.onChange()
+  }
+
+  /** Every proxy learns of every other one, also of one that drains: calls that it holds are finished through it. */
+  #tellPeers(): void {
+    const peers = [...this.#peers.values()]
+    for (const child of this.#peers.keys()) child.send({ type: 'peers', peers })
   }
 
   #serves(child: Child<'proxy'>): boolean {

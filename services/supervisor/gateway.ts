@@ -8,6 +8,7 @@ import { Fault, type FaultJson } from '../../shared/faults.ts'
 import { ensurePrivateDir } from '../../shared/files.ts'
 import { createLogger, type Logger } from '../../shared/log.ts'
 import type { Notifier } from '../../shared/notify.ts'
+import { checkValkey } from '../../shared/valkey.ts'
 import { childEnvironment, readConfiguration } from './environment.ts'
 import { Fleet, type Scripts } from './fleet.ts'
 import { formatAddress, type Listeners, openListeners } from './listeners.ts'
@@ -69,8 +70,11 @@ export class Gateway {
       }),
     )
     for (const name of readdirSync(config.runtimeDir)) {
-      if (/^proxy-\d+\.\d+\.sock$/.test(name)) rmSync(join(config.runtimeDir, name), { force: true })
+      if (/^(proxy|peer)-\d+\.\d+\.sock(\.new)?$/.test(name))
+        rmSync(join(config.runtimeDir, name), { force: true })
     }
+    if (this.#stopping) return this.#started.promise
+    if (config.valkey) await checkValkey(config.valkey, log)
     if (this.#stopping) return this.#started.promise
     this.#listeners = openListeners(config.listen, env)
     if (config.listen.metrics !== 0) {
@@ -149,6 +153,12 @@ export class Gateway {
     const fixed = fixedChanges(this.#config, read.ok)
     if (fixed.length > 0)
       return fixed.map((key) => `${key} can not change while running; restart the gateway`)
+    if (read.ok.valkey) {
+      const away = await checkValkey(read.ok.valkey, this.#options.log).catch((error: unknown) =>
+        Fault.from(error),
+      )
+      if (away) return [away.detail ?? away.message]
+    }
     const fault = await fleet.reconfigure(read.ok)
     if (fault) return [fault.detail ?? fault.text]
     this.#config = read.ok

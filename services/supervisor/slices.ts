@@ -1,6 +1,7 @@
+import { createHmac, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import type { GatewayConfig } from '../../shared/config/gateway.ts'
-import type { ConfigOf } from '../../shared/ipc/contract.ts'
+import type { ConfigOf, Peer } from '../../shared/ipc/contract.ts'
 import { version } from '../../shared/version.ts'
 
 /** What each child may know of the configuration: its slice, and nothing else. */
@@ -20,6 +21,16 @@ export const stdioSocketPath = (config: GatewayConfig): string => join(config.ru
 export const spoolDir = (config: GatewayConfig): string => join(config.stateDir, 'spool')
 export const proxySocketPath = (config: GatewayConfig, worker: number, generation: number): string =>
   join(config.runtimeDir, `proxy-${worker}.${generation}.sock`)
+
+/** Names of the same form as the sockets', never used twice: clients carry them in ids of questions. */
+export const proxyPeer = (config: GatewayConfig, worker: number, generation: number): Peer => ({
+  id: `${worker}.${generation}`,
+  socketPath: join(config.runtimeDir, `peer-${worker}.${generation}.sock`),
+})
+
+/** Tells two secrets apart, to this process alone: nobody can try passwords against it. */
+const digestKey = randomBytes(32)
+const keyedDigest = (text: string): string => createHmac('sha256', digestKey).update(text).digest('base64url')
 
 export function frontSlice(config: GatewayConfig): ConfigOf['front'] {
   return {
@@ -45,11 +56,13 @@ export function proxySlice(config: GatewayConfig, worker: number, generation: nu
     mcpPath: config.mcpPath,
     publicPort: config.publicPort,
     socketPath: proxySocketPath(config, worker, generation),
+    peer: proxyPeer(config, worker, generation),
     syncSocketPath: syncSocketPath(config),
     stdioSocketPath: config.stdioServersPath === null ? null : stdioSocketPath(config),
     controlPlaneSocketPath: config.controlPlaneSocketPath,
     spoolDir: spoolDir(config),
     sessionIdleTtlSecs: config.sessionIdleTtlSecs,
+    sessionStore: config.valkey && keyedDigest(JSON.stringify(config.valkey)),
     timeouts: { ...config.timeouts },
     trustedIssuerDomains: [...config.trustedIssuerDomains],
     geoipDatabasePath: config.geoipDatabasePath,

@@ -1,8 +1,9 @@
 import { isIP } from 'node:net'
 import { logLevelNames } from '../log.ts'
 import { optional, required, secret } from './env.ts'
-import { absolutePath, boolean, domain, httpUrl, integer, list, oneOf, port, text } from './parsers.ts'
+import { absolutePath, boolean, domain, httpUrl, integer, list, oneOf, port } from './parsers.ts'
 import { parseTimeouts, type Timeouts, timeoutDefaults } from './timeouts.ts'
+import { valkeyUrl } from './valkey-url.ts'
 
 /** The gateway's environment; the names of the first eleven rows are documented ones. */
 export const gatewayTable = {
@@ -28,7 +29,9 @@ export const gatewayTable = {
     timeoutDefaults as Timeouts,
     'name=duration,... waits for servers',
   ),
-  AEMBIT_VALKEY_URL: secret(optional(text, null, 'session store')),
+  AEMBIT_VALKEY_URL: secret(
+    optional(valkeyUrl, null, 'redis:// or rediss:// URL of the store in which gateways share sessions'),
+  ),
   AEMBIT_LISTEN_ADDRESS: optional(ipAddress, '0.0.0.0', 'IP address of the listeners'),
   AEMBIT_HTTPS_PORT: optional(integer({ min: 1, max: 65535 }), 443, 'port of the public endpoint'),
   AEMBIT_HTTP_PORT: optional(port, null, 'port that redirects to https; 80 unless told, 0 = none'),

@@ -6,6 +6,7 @@ import { isLoopbackHost } from './parsers.ts'
 import { readStdioServers } from './stdio-servers.ts'
 import type { Timeouts } from './timeouts.ts'
 import { readTlsFiles, TlsFileError, type TlsPaths } from './tls-files.ts'
+import type { ValkeySettings } from './valkey-url.ts'
 
 type Values = EnvValues<typeof gatewayTable>
 
@@ -38,6 +39,8 @@ export interface GatewayConfig {
   readonly runtimeDir: string
   readonly stateDir: string
   readonly sessionIdleTtlSecs: number
+  /** null: what is known of sessions is in memory. */
+  readonly valkey: ValkeySettings | null
   readonly trustedIssuerDomains: readonly string[]
   readonly geoipDatabasePath: string | null
   readonly timeouts: Timeouts
@@ -68,16 +71,6 @@ function check(
   if (server === null && tenant === null) problem('AEMBIT_AUTHORIZATION_SERVER', 'is required')
   if (server && tenant && server !== tenant) {
     problem('AEMBIT_TENANT_URL', 'differs from AEMBIT_AUTHORIZATION_SERVER; give one of them')
-  }
-  if (values.AEMBIT_VALKEY_URL) {
-    const known =
-      /^rediss?:\/\/[^\s]+$/.test(values.AEMBIT_VALKEY_URL) && URL.canParse(values.AEMBIT_VALKEY_URL)
-    problem(
-      'AEMBIT_VALKEY_URL',
-      known
-        ? 'is not supported by this version; sessions need no store, remove it'
-        : 'must be a redis:// or rediss:// URL (and is not supported by this version)',
-    )
   }
   checkScheme(values, problem)
   checkTls(values, problem)
@@ -192,6 +185,7 @@ function toConfig(values: Values): GatewayConfig {
     runtimeDir: values.AEMBIT_RUNTIME_DIR,
     stateDir: values.AEMBIT_STATE_DIR,
     sessionIdleTtlSecs: values.AEMBIT_MCP_SESSION_IDLE_TTL_SECS,
+    valkey: values.AEMBIT_VALKEY_URL,
     trustedIssuerDomains: values.AEMBIT_TRUSTED_ISSUER_DOMAINS,
     geoipDatabasePath: values.AEMBIT_GEOIP_DATABASE_PATH,
     timeouts: values.AEMBIT_MCP_GATEWAY_TIMEOUT,

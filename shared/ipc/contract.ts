@@ -20,6 +20,10 @@ const faultJson = z.object({
 const snapshotRef = z.object({ version: z.number().int(), path: z.string(), sha256: z.string() })
 export type SnapshotRef = z.infer<typeof snapshotRef>
 
+/** Another proxy worker: what it is called in ids that clients carry, and its socket for workers. */
+const peer = z.object({ id: z.string().max(40), socketPath: z.string() })
+export type Peer = z.infer<typeof peer>
+
 const fd = z.object({ fd: z.number().int().nonnegative() })
 
 export const configSchemas = {
@@ -46,6 +50,8 @@ export const configSchemas = {
     /** Port that clients see; goes into events. */
     publicPort: z.number().int(),
     socketPath: z.string(),
+    /** This worker as the others find it. */
+    peer,
     syncSocketPath: z.string(),
     /** Where servers named `stdio:<name>` are; null: there are none here. */
     stdioSocketPath: z.string().nullable(),
@@ -53,6 +59,8 @@ export const configSchemas = {
     controlPlaneSocketPath: z.string().nullable(),
     spoolDir: z.string(),
     sessionIdleTtlSecs: z.number().int().positive(),
+    /** Changes with AEMBIT_VALKEY_URL, which may hold a password and reaches proxies by their environment. */
+    sessionStore: z.string().nullable(),
     /** Milliseconds by the names of AEMBIT_MCP_GATEWAY_TIMEOUT. */
     timeouts: z.record(z.string(), z.number().int().positive()),
     trustedIssuerDomains: z.array(z.string()),
@@ -118,6 +126,8 @@ export const commandSchemas = {
     z.object({ type: z.literal('snapshot'), ref: snapshotRef, confirmedAt: z.number() }),
     /** The control plane said at `confirmedAt` (ms since the epoch) that `version` is still current. */
     z.object({ type: z.literal('confirmed'), version: z.number().int(), confirmedAt: z.number() }),
+    /** All proxies there are, the addressed one and those that drain among them; replaces the former list. */
+    z.object({ type: z.literal('peers'), peers: z.array(peer) }),
   ]),
   sync: z.discriminatedUnion('type', [configure('sync'), ...common]),
   'stdio-adapter': z.discriminatedUnion('type', [configure('stdio-adapter'), ...common]),

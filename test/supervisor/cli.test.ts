@@ -54,7 +54,7 @@ t.test('without one', async (t) => {
     code: 3,
     err: `no gateway runs on ${join(dir, 'operator.sock')}`,
   })
-  const check = await cli(['--check'], { AEMBIT_HTTPS_PORT: '0', AEMBIT_VALKEY_URL: 'redis://u:hunter2@h' })
+  const check = await cli(['--check'], { AEMBIT_HTTPS_PORT: '0', AEMBIT_VALKEY_URL: 'redis://u:hunter2@h/x' })
   t.equal(check.code, 2)
   t.match(check.err, /AEMBIT_HTTPS_PORT: must be/)
   t.notMatch(check.err + check.out, /hunter2/)

@@ -127,11 +127,42 @@ t.test('plain http is for loopback alone', async (t) => {
   t.match(only({ ...base, AEMBIT_MCP_GATEWAY_URL: 'http://gw.example/mcp' }), /must be https/)
 })
 
-t.test('what this version can not do is refused, and no secret is printed', async (t) => {
-  const valkey = only({ ...base, AEMBIT_VALKEY_URL: 'rediss://user:hunter2@store:6379' })
-  t.match(valkey, /not supported by this version/)
-  t.notMatch(valkey, /hunter2/)
-  t.match(only({ ...base, AEMBIT_VALKEY_URL: 'store' }), /must be a redis/)
+t.test('the session store, by user info or parameters, and never printed', async (t) => {
+  const store = (url: string) => ok({ ...base, AEMBIT_VALKEY_URL: url })
+  const secret = {
+    username: 'gw',
+    password: 'hunter2',
+    host: 'store',
+    tls: true,
+    shown: 'rediss://store:6390/2',
+  }
+  t.match(store('rediss://gw:hunter2@store:6390/2').valkey, secret)
+  t.match(store('rediss://store:6390/2?user=gw&pass=hunter2').valkey, secret)
+  t.match(store('redis://:p%40ss@[::1]').valkey, {
+    host: '::1',
+    port: 6379,
+    db: 0,
+    password: 'p@ss',
+    tls: false,
+  })
+  t.notMatch(JSON.stringify(store('redis://gw:hunter2@store').printed), /hunter2/)
+  t.equal(ok(base).valkey, null)
+  for (const bad of [
+    'store',
+    'http://store',
+    'redis://store/name',
+    'redis://gw:hunter2@store?pass=hunter2',
+    'redis://gw@store',
+    'redis://store?password=hunter2',
+    'redis://gw:hunter2%@store',
+  ]) {
+    const problem = only({ ...base, AEMBIT_VALKEY_URL: bad })
+    t.match(problem, /AEMBIT_VALKEY_URL must be redis:/, bad)
+    t.notMatch(problem, /hunter2/)
+  }
+})
+
+t.test('settings that fit no machine, or each other', async (t) => {
   t.match(only({ ...base, AEMBIT_RUNTIME_DIR: `/${'x'.repeat(100)}` }), /too long for unix sockets/)
   t.match(only({ ...base, AEMBIT_TENANT_URL: 'https://other.example' }), /differs from/)
   t.match(only({ ...base, AEMBIT_HTTP_PORT: '443' }), /same as AEMBIT_HTTPS_PORT/)

@@ -99,3 +99,32 @@ t.test('a successor that does not become ready leaves the predecessor in place',
   t.equal((await gateway.status()).ready, true)
   t.equal((await gateway.operator('/v1/restart/nothing')).status, 404)
 })
+
+t.test('every proxy knows every other one, also one that drains', async (t) => {
+  const gateway = startGateway({ env: { AEMBIT_PROXY_WORKERS: '2' } })
+  t.teardown(() => gateway.stop())
+  await gateway.ready()
+  /** The lists that the worker which answers was told, and who it is. */
+  const ask = async (): Promise<{ self: string; lists: string[][] }> => {
+    const { config, told } = JSON.parse((await gateway.get()).body) as {
+      config: { peer: { id: string } }
+      told: { type: string; peers: { id: string }[] }[]
+    }
+    const lists = told.filter(({ type }) => type === 'peers').map(({ peers }) => peers.map(({ id }) => id))
+    return { self: config.peer.id, lists }
+  }
+  const before = await ask()
+  const all = before.lists.at(-1) ?? []
+  t.equal(all.length, 2)
+  t.ok(all.includes(before.self))
+
+  t.same(await gateway.operator('/v1/restart/proxy'), { status: 200, body: { problems: [] } })
+  await gateway.until(({ processes }) => processes.every(({ state }) => state === 'running'))
+  const after = await ask()
+  t.notOk(all.includes(after.self), 'a successor answers')
+  t.ok(
+    after.lists.some((list) => list.length === 3 && all.some((id) => list.includes(id))),
+    'and knew its predecessor while that one was there',
+  )
+  t.equal(after.lists.at(-1)?.length, 2, 'and who is there now')
+})

@@ -9,7 +9,7 @@ import { Notices } from './notices/notices.ts'
 import { partyOf, principalKeyOf } from './party.ts'
 import { faultError, isNotification, isObject, isRequest, isResponse } from './protocol/jsonrpc.ts'
 import { metaKeys, type ServerInfo } from './protocol/shape.ts'
-import type { CoreDeps, McpCall, McpCore } from './protocol/types.ts'
+import type { CoreDeps, McpCall, McpCore, SessionLevels } from './protocol/types.ts'
 import { ParkedCalls } from './rounds/parked.ts'
 import { createRequestStates } from './rounds/states.ts'
 import { createProcessSeals } from './seals.ts'
@@ -22,6 +22,12 @@ const ownLimitMs = 60_000
 const listenShare = 0.5
 /** Nobody is warmed up for with more servers than this: most of them would never be used. */
 const warmServers = 50
+
+/** Where nobody shares them: in memory. */
+function createSessionLevels(): SessionLevels {
+  const levels = new LRUCache<string, string>({ max: 50_000 })
+  return { get: ({ id }) => levels.get(id), set: ({ id }, level) => void levels.set(id, level) }
+}
 
 /**
  * From an authenticated message to its answer: decide per server, attach the credential, relay, shape, record.
@@ -48,7 +54,10 @@ export function createMcpCore(deps: CoreDeps): McpCore {
   const catalogue = createCatalogue({ upstreams, config, clock, log })
   const parked = new ParkedCalls(deps.parkedLimits)
   const accessOf = createAccess()
-  const flights = new Flights((call) => call.session?.id ?? principalKeyOf(call.principal))
+  const ownerOf = (call: McpCall): string => call.session?.id ?? principalKeyOf(call.principal)
+  const self = deps.peers?.self ?? '0'
+  const flights = new Flights(ownerOf, self)
+  const sessionLevels = deps.sessionLevels ?? createSessionLevels()
   const notices = new Notices(
     {
       upstreams,
@@ -59,17 +68,15 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       accessOf,
       random: deps.random ?? Math.random,
       standing: deps.standing,
-      levelOf: (session) => sessionLevels.get(session.id),
+      levelOf: (session) => sessionLevels.get(session),
     },
     Math.ceil(config.limits.concurrent * listenShare),
   )
   const parts: Parts = { ...deps, upstreams, catalogue, notices, accessOf, seals, parked }
   const states = createRequestStates(seals, clock)
-  /** Log level that a legacy session asked for by logging/setLevel. */
-  const sessionLevels = new LRUCache<string, string>({ max: 50_000 })
 
   const logLevelOf = ({ session, era, message }: RequestCall): string | undefined => {
-    if (session) return sessionLevels.size === 0 ? undefined : sessionLevels.get(session.id)
+    if (session) return sessionLevels.get(session)
     const meta = era === 'modern' ? message.params?._meta : undefined
     const level = isObject(meta) ? meta[metaKeys.logLevel] : undefined
     return typeof level === 'string' ? level : undefined
@@ -91,7 +98,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       states,
       info,
       setLogLevel: (level) => {
-        if (call.session) sessionLevels.set(call.session.id, level)
+        if (call.session) sessionLevels.set(call.session, level)
       },
     }
     try {
@@ -117,10 +124,17 @@ export function createMcpCore(deps: CoreDeps): McpCore {
 
   function notice(call: McpCall): void {
     const { message } = call
-    if (isResponse(message)) flights.resolve(call, message)
-    else if (!isNotification(message)) return
-    else if (message.method === 'notifications/cancelled') flights.cancel(call, message.params?.requestId)
-    else if (message.method === 'notifications/initialized' && call.session) {
+    const owner = ownerOf(call)
+    if (isResponse(message)) {
+      const holder = Flights.holderOf(message.id)
+      if (holder === undefined || holder === self) flights.resolve(owner, message)
+      else deps.peers?.answer(holder, owner, message)
+    } else if (!isNotification(message)) return
+    else if (message.method === 'notifications/cancelled') {
+      const requestId = message.params?.requestId
+      if (typeof requestId !== 'string' && typeof requestId !== 'number') return
+      if (!flights.cancel(owner, requestId)) deps.peers?.cancel(owner, requestId)
+    } else if (message.method === 'notifications/initialized' && call.session) {
       const party = partyOf(call)
       const access = accessOf(call.index, call.principal, call.circumstances)
       const { allowed } = access
@@ -129,19 +143,26 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     }
   }
 
+  const endSession = async (id: string): Promise<void> => {
+    flights.cancelAll(id)
+    notices.watches.end(id)
+    await upstreams.end(id)
+  }
+
   return {
+    local: {
+      resume: (request, waiter) => parked.resume(request, waiter),
+      answer: (owner, message) => flights.resolve(owner, message),
+      cancel: (owner, requestId) => void flights.cancel(owner, requestId),
+      endSession,
+    },
     async handle(call) {
       // The same object, not a copy: the edge's calls have getters and count what is recorded on them.
       if (isRequest(call.message)) return run(call as RequestCall)
       notice(call)
       call.reply.accepted()
     },
-    async endSession(session) {
-      flights.cancelAll(session.id)
-      notices.watches.end(session.id)
-      sessionLevels.delete(session.id)
-      await upstreams.end(session.id)
-    },
+    endSession: (session) => endSession(session.id),
     recheck(objection) {
       flights.recheck(objection)
       parked.recheck(objection)

@@ -154,9 +154,12 @@ export class Flights {
   #lastQuestion = 0
   #idle: (() => void) | undefined
 
-  /** `ownerOf`: the session, else the person. */
-  constructor(ownerOf: (call: McpCall) => string) {
+  readonly #questionPrefix: string
+
+  /** `ownerOf`: the session, else the person. `self`: this worker, in ids of questions. */
+  constructor(ownerOf: (call: McpCall) => string, self: string) {
     this.#ownerOf = ownerOf
+    this.#questionPrefix = `gw-${self}-`
     this.#ticker = setInterval(() => {
       for (const flight of this.#all) flight.tick()
     }, 1_000)
@@ -196,22 +199,26 @@ export class Flights {
     if (this.#all.size === 0) this.#idle?.()
   }
 
-  /** notifications/cancelled: the call of this id of the same client, if it still runs. */
-  cancel(call: McpCall, requestId: unknown): void {
-    this.#legacy
-      .get(this.#ownerOf(call))
-      ?.get(requestId as RequestId)
-      ?.stop.stop(new Cancelled())
+  /** notifications/cancelled: the call of this id of the same client. False where none runs here. */
+  cancel(owner: string, requestId: RequestId): boolean {
+    const flight = this.#legacy.get(owner)?.get(requestId)
+    flight?.stop.stop(new Cancelled())
+    return flight !== undefined
   }
 
-  /** The client's answer to a question: only its own questions can be answered by it. */
-  resolve(call: McpCall, response: JsonRpcResponse): void {
+  /** The client's answer to a question of this worker: only its own questions can be answered by it. */
+  resolve(owner: string, response: JsonRpcResponse): void {
     const question = this.#questions.get(String(response.id))
-    if (question?.owner === this.#ownerOf(call)) question.resolve(response)
+    if (question?.owner === owner) question.resolve(response)
+  }
+
+  /** The worker that asked the question of this id, as far as the id says; ours among them. */
+  static holderOf(id: RequestId | null): string | undefined {
+    return /^gw-([\d.]{1,30})-\d+$/.exec(String(id))?.[1]
   }
 
   question(call: McpCall): { id: string; answer: Promise<JsonRpcResponse>; forget(): void } {
-    const id = `gw-${++this.#lastQuestion}`
+    const id = `${this.#questionPrefix}${++this.#lastQuestion}`
     const { promise, resolve } = Promise.withResolvers<JsonRpcResponse>()
     this.#questions.set(id, { owner: this.#ownerOf(call), resolve })
     return { id, answer: promise, forget: () => this.#questions.delete(id) }

@@ -7,6 +7,7 @@ import { type Answered, Cancelled } from './flight.ts'
 import { principalKeyOf } from './party.ts'
 import { isChange } from './protocol/changes.ts'
 import { faultError, isObject } from './protocol/jsonrpc.ts'
+import type { ResumeRequest, Turn, UpstreamAnswer, Waiter } from './protocol/peers.ts'
 import { isPlain, logLevels, metaKeys, shapeError, shapeResult, withId } from './protocol/shape.ts'
 import type {
   ContentSecurityVerdict,
@@ -15,11 +16,10 @@ import type {
   JsonRpcNotification,
 } from './protocol/types.ts'
 import { answerLive, askClient, canAnswer, notDeclared, type Question } from './rounds/live.ts'
-import type { ResumeRequest, Turn, Waiter } from './rounds/parked.ts'
 import type { ParkedRef } from './rounds/states.ts'
 import { within } from './stop.ts'
 import { AuthorizationRequired } from './upstream/authorization.ts'
-import type { UpstreamAnswer, UpstreamRequest } from './upstream/request.ts'
+import type { UpstreamRequest } from './upstream/request.ts'
 import { childSpan } from './upstream/trace.ts'
 
 /** The answers of which may be `input_required` (MCP 2026-07-28, multi round-trip requests). */
@@ -123,7 +123,9 @@ async function send(context: Context, target: RelayTarget): Promise<UpstreamAnsw
     stop: flight.stop,
     notify: (message) => onNotification(context, server, progressToken, message),
   }
-  if (parked) return toAnswer(context, server, await resume(context, server, parked, params, waiter))
+  if (parked) {
+    return toAnswer(context, server, parked.holder, await resume(context, server, parked, params, waiter))
+  }
   if (name !== undefined) request.name = name
   if (context.logLevel !== undefined) request.logLevel = context.logLevel
   const trace = childSpan(meta, call.headers)
@@ -156,7 +158,7 @@ async function send(context: Context, target: RelayTarget): Promise<UpstreamAnsw
           },
         }),
     )
-    return toAnswer(context, server, turn)
+    return toAnswer(context, server, selfOf(deps), turn)
   }
   const answer = await deps.upstreams.request(request)
   if (call.era === 'modern' || answer.response.result?.resultType !== 'input_required') return answer
@@ -171,7 +173,7 @@ const mayPark = ({ call, party }: Context): boolean =>
 async function resume(
   { deps, party }: Context,
   server: ServerWorkload,
-  { id, round }: ParkedRef,
+  { holder, id, round }: ParkedRef,
   { inputResponses }: JsonObject,
   waiter: Waiter,
 ): Promise<Turn> {
@@ -182,13 +184,23 @@ async function resume(
     serverId: server.id,
     inputResponses: isObject(inputResponses) ? inputResponses : {},
   }
-  return deps.parked.resume(request, waiter)
+  return holder === selfOf(deps) || !deps.peers
+    ? deps.parked.resume(request, waiter)
+    : deps.peers.resume(holder, request, waiter)
 }
 
-function toAnswer({ call, states, party }: Context, server: ServerWorkload, turn: Turn): UpstreamAnswer {
+/** What this worker is called where a retry has to find it. */
+const selfOf = ({ peers }: Context['deps']): string => peers?.self ?? ''
+
+function toAnswer(
+  { call, states, party }: Context,
+  server: ServerWorkload,
+  holder: string,
+  turn: Turn,
+): UpstreamAnswer {
   if ('answer' in turn) return turn.answer
   const { id, round, inputRequests } = turn
-  const requestState = states.seal(call, server.id, party.principalKey, { parked: { holder: '', id, round } })
+  const requestState = states.seal(call, server.id, party.principalKey, { parked: { holder, id, round } })
   const result = { resultType: 'input_required', inputRequests, requestState }
   return { era: 'modern', response: { jsonrpc: '2.0', id: null, result }, parked: true }
 }

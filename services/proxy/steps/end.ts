@@ -3,16 +3,16 @@ import type { Run } from '../pipeline.ts'
 import type { CoreDeps } from './core.ts'
 import type { SessionDeps } from './session.ts'
 
-/** DELETE: the session ends here at once; its upstream sessions end behind the answer. */
+/** DELETE: the session ends at every worker before the answer; its upstream sessions end behind it. */
 export function end({
   sessions,
   core,
   log,
 }: SessionDeps & CoreDeps & { log: { warn(fields: object, text: string): void } }): Run {
-  return (x) => {
+  return async (x) => {
     const { session } = x
     if (!session) throw new Fault('session.missing')
-    sessions.end(session)
+    await sessions.end(session)
     core.endSession(session).catch((error: unknown) => {
       log.warn({ code: Fault.from(error).code }, 'upstream sessions were not ended')
     })

@@ -1,6 +1,7 @@
 import { Fault } from '../../../shared/faults.ts'
-import { header } from '../exchange.ts'
+import { type Exchange, header } from '../exchange.ts'
 import { modernVersion } from '../mcp/protocol/shape.ts'
+import type { Session } from '../mcp/protocol/types.ts'
 import type { Run } from '../pipeline.ts'
 import type { Sessions } from '../sessions.ts'
 
@@ -23,7 +24,13 @@ export function session({ sessions }: SessionDeps): Run {
       return
     }
     if (x.message && 'method' in x.message && x.message.method === 'initialize') return
-    x.session = sessions.resolve(id, x.principal)
-    x.protocolVersion = x.session.protocolVersion
+    const found = sessions.resolve(id, x.principal)
+    if (found instanceof Promise) return found.then((late) => admit(x, late))
+    admit(x, found)
   }
+}
+
+function admit(x: Exchange, session: Session): void {
+  x.session = session
+  x.protocolVersion = session.protocolVersion
 }

@@ -3,6 +3,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import type { CoreDeps, McpCall, McpCore, Session } from '../../../services/proxy/mcp/protocol/types.ts'
 import type { Clock } from '../../../shared/clock.ts'
+import { Fault } from '../../../shared/faults.ts'
 import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
 import type { Snapshot } from '../../../shared/wire/snapshot.ts'
 
@@ -106,6 +107,14 @@ export type CoreBehaviour = (call: McpCall, deps: CoreDeps) => Promise<void> | v
 /** Answers `initialize` with a session, everything else with an empty result, and remembers what it was asked. */
 export class FakeCore implements McpCore {
   readonly calls: McpCall[] = []
+  readonly local = {
+    resume: async () => {
+      throw new Fault('question.expired')
+    },
+    answer: () => {},
+    cancel: () => {},
+    endSession: async () => {},
+  }
   readonly ended: Session[] = []
   behaviour: CoreBehaviour | undefined
   readonly deps: CoreDeps

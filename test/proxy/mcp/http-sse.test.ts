@@ -80,7 +80,7 @@ t.test('progress, questions and cancellation go both ways', async (t) => {
   let text = ''
   for await (const chunk of (await asking).body!.pipeThrough(new TextDecoderStream())) {
     text += chunk
-    const question = /"id":"(gw-\d+)"/.exec(text)?.[1]
+    const question = /"id":"(gw-[\d.]+-\d+)"/.exec(text)?.[1]
     if (!question || text.includes('answered')) continue
     text += 'answered'
     const message = { jsonrpc: '2.0', id: question, result: { action: 'accept', content: { yes: true } } }

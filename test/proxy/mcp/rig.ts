@@ -71,11 +71,13 @@ export function proxyConfig(timeouts: Record<string, number> = {}): ConfigOf['pr
     mcpPath: '/mcp',
     publicPort: 443,
     socketPath: '',
+    peer: { id: '0.1', socketPath: '' },
     syncSocketPath: '',
     stdioSocketPath: null,
     controlPlaneSocketPath: null,
     spoolDir: '',
     sessionIdleTtlSecs: 3600,
+    sessionStore: null,
     timeouts: {
       initialize: 3_000,
       tools_list: 2_000,

@@ -12,6 +12,7 @@ import type {
 } from '../../../../shared/policy.ts'
 import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { LocalCalls, Peers } from './peers.ts'
 
 /** Bounds of calls at legacy servers that wait for what a modern client has to answer. */
 export interface ParkedLimits {
@@ -162,6 +163,12 @@ export interface Standing {
   follow(call: McpCall, on: Follower): () => void
 }
 
+/** Log level that a legacy session asked for by logging/setLevel. */
+export interface SessionLevels {
+  get(session: Session): string | undefined
+  set(session: Session, level: string): void
+}
+
 export interface CoreDeps {
   readonly config: ConfigOf['proxy']
   readonly credentials: Credentials
@@ -182,6 +189,9 @@ export interface CoreDeps {
   readonly random?: () => number
   /** Absent: boxes are sealed with a key of this process and open nowhere else. */
   readonly seals?: Seals
+  readonly sessionLevels?: SessionLevels
+  /** Absent: this is the only worker. */
+  readonly peers?: Peers
   /** How many calls may wait for answers of modern clients, and how long; usual limits unless told. */
   readonly parkedLimits?: Partial<ParkedLimits>
 }
@@ -193,6 +203,8 @@ export type Objection = (
 ) => Fault | undefined
 
 export interface McpCore {
+  /** For what reaches another worker and is held here. */
+  readonly local: LocalCalls
   /** Answers through `call.reply`. Throws a Fault only before anything was answered. */
   handle(call: McpCall): Promise<void>
   /** DELETE: ends the upstream sessions that belong to this one. */

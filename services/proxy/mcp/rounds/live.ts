@@ -2,8 +2,8 @@ import { Fault } from '../../../../shared/faults.ts'
 import type { Answered, Flight } from '../flight.ts'
 import { clientCapabilities } from '../party.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
+import type { UpstreamAnswer } from '../protocol/peers.ts'
 import type { JsonObject, JsonRpcRequest, McpCall } from '../protocol/types.ts'
-import type { UpstreamAnswer } from '../upstream/request.ts'
 
 /** A server that keeps asking is stopped here, whoever is asked and however. */
 export const maxRounds = 8

@@ -3,29 +3,11 @@ import { Fault } from '../../../../shared/faults.ts'
 import type { Principal } from '../../../../shared/policy.ts'
 import type { Answered } from '../flight.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
-import type { JsonObject, JsonRpcNotification, Objection, ParkedLimits } from '../protocol/types.ts'
+import type { ResumeRequest, Turn, UpstreamAnswer, Waiter } from '../protocol/peers.ts'
+import type { JsonObject, Objection, ParkedLimits } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
-import type { Party, UpstreamAnswer, UpstreamRequest } from '../upstream/request.ts'
+import type { Party, UpstreamRequest } from '../upstream/request.ts'
 import { maxRounds, type Question } from './live.ts'
-
-/** Who waits for a call right now: where its notifications go, and when it is given up. */
-export interface Waiter {
-  readonly stop: Stop
-  notify(message: JsonRpcNotification): void | Promise<void>
-}
-
-/** How one round ends: with the server's answer, or with what it wants to know first. */
-export type Turn =
-  | { readonly answer: UpstreamAnswer }
-  | { readonly id: string; readonly round: number; readonly inputRequests: JsonObject }
-
-export interface ResumeRequest {
-  readonly id: string
-  readonly round: number
-  readonly principalKey: string
-  readonly serverId: string
-  readonly inputResponses: JsonObject
-}
 
 const usualLimits: ParkedLimits = {
   parkMs: 5 * 60_000,
@@ -148,7 +130,10 @@ export class ParkedCalls {
     const call = new Conversation(party, serverId)
     send({
       stop: call.stop,
-      onRequest: async (question) => mayAsk(question) ?? call.ask(question),
+      onRequest: async ({ method, params }) => {
+        const question = params === undefined ? { method } : { method, params }
+        return mayAsk(question) ?? call.ask(question)
+      },
       // While the client is away there is nobody to tell.
       onNotification: (message) => call.waiter?.notify(message),
     }).then(

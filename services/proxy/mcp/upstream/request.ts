@@ -2,14 +2,7 @@ import type { Principal } from '../../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { parseChallenge } from '../../../../shared/www-authenticate.ts'
 import { metaKeys, modernVersion, type ServerInfo, upstreamMeta } from '../protocol/shape.ts'
-import type {
-  Era,
-  JsonObject,
-  JsonRpcError,
-  JsonRpcNotification,
-  JsonRpcRequest,
-  JsonRpcResponse,
-} from '../protocol/types.ts'
+import type { JsonObject, JsonRpcError, JsonRpcNotification, JsonRpcRequest } from '../protocol/types.ts'
 import type { Stop } from '../stop.ts'
 import type { Exchanged } from './exchange.ts'
 import { encodeHeaderValue } from './headers.ts'
@@ -56,15 +49,6 @@ export interface UpstreamRequest {
   }
   onNotification?(message: JsonRpcNotification): void | Promise<void>
   onRequest?(message: JsonRpcRequest): Promise<{ result: JsonObject } | { error: JsonRpcError }>
-}
-
-export interface UpstreamAnswer {
-  era: Era
-  response: JsonRpcResponse
-  /** The `requestState` in it is ours already. */
-  parked?: boolean
-  /** The whole message as the server wrote it, with our id in it; only of a 2xx answer. */
-  text?: string
 }
 
 /** HTTP 401: the credential is not accepted. Says nothing about the server's era. */

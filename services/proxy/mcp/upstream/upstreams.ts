@@ -4,6 +4,7 @@ import type { ConfigOf } from '../../../../shared/ipc/contract.ts'
 import type { Logger } from '../../../../shared/log.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
+import type { UpstreamAnswer } from '../protocol/peers.ts'
 import type { ServerInfo } from '../protocol/shape.ts'
 import type { Credentials, JsonObject, JsonRpcMessage, JsonRpcResponse } from '../protocol/types.ts'
 import { Stop, within } from '../stop.ts'
@@ -28,7 +29,6 @@ import {
   type Party,
   refuseUnauthorized,
   Unauthorized,
-  type UpstreamAnswer,
   type UpstreamRequest,
 } from './request.ts'
 import { retrying } from './retries.ts'
