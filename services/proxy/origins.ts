@@ -11,6 +11,19 @@ export interface Origins {
   origin(value: string): boolean
 }
 
+/**
+ * RFC 9112 §3.2: a request with two Host headers is refused. Node keeps the first; what stands before or behind us may
+ * keep the other, and so mean another server. `rawHeaders` is name, value, name, value …
+ */
+export function hasOneHost({ rawHeaders }: Pick<IncomingMessage, 'rawHeaders'>): boolean {
+  let found = 0
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]!
+    if (name.length === 4 && name.toLowerCase() === 'host') found++
+  }
+  return found < 2
+}
+
 const defaultPorts: Record<string, string> = { 'https:': '443', 'http:': '80' }
 
 /**

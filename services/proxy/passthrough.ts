@@ -7,7 +7,7 @@ import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Endpoint } from '../../shared/proxy-protocol.ts'
 import { abandonBody, inviteBody } from './body.ts'
-import type { Origins } from './origins.ts'
+import { hasOneHost, type Origins } from './origins.ts'
 import { refuseProblem } from './refuse-problem.ts'
 
 export interface PassthroughDeps {
@@ -109,6 +109,7 @@ export class Passthrough {
   #admit(req: IncomingMessage): Pool {
     const { host, upgrade } = req.headers
     const authority = host ?? (req.headers as Record<string, string | undefined>)[':authority']
+    if (!hasOneHost(req)) throw new Fault('http.malformed', { detail: 'more than one Host header' })
     if (!this.#deps.origins.host(authority)) throw new Fault('http.host')
     if (!this.#pool) throw new Fault('http.not_found')
     if (!methods.has(req.method ?? '')) throw new Fault('http.method')

@@ -1,5 +1,5 @@
 import { Fault } from '../../../shared/faults.ts'
-import { corsHeaders, type Origins } from '../origins.ts'
+import { corsHeaders, hasOneHost, type Origins } from '../origins.ts'
 import type { Run } from '../pipeline.ts'
 
 export interface LimitDeps {
@@ -14,6 +14,7 @@ export interface LimitDeps {
 export function limit({ origins, gate }: LimitDeps): Run {
   return (x) => {
     if (gate.active > gate.max) throw new Fault('http.busy')
+    if (!hasOneHost(x.req)) throw new Fault('http.malformed', { detail: 'more than one Host header' })
     const { host, origin } = x.req.headers
     // HTTP/2 has :authority in its place.
     const authority = host ?? (x.req.headers as Record<string, string | undefined>)[':authority']
