@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../../shared/clock.ts'
+import { Fault } from '../../shared/faults.ts'
 import { ensurePrivateDir } from '../../shared/files.ts'
 import { inheritedFds } from '../../shared/listen-fds.ts'
 import type { Logger } from '../../shared/log.ts'
@@ -16,7 +17,9 @@ import { createPlaces } from './policy/places.ts'
 import { createPublicApp } from './public-app.ts'
 import { listenPrivately, refuseTaken } from './sockets.ts'
 import { openDatabase } from './store/database.ts'
+import { lockState } from './store/lock.ts'
 import { loadMasterKey } from './store/master-key.ts'
+import { opens } from './store/sealed-columns.ts'
 
 export interface ControlPlaneDeps {
   readonly environment: Environment
@@ -54,9 +57,19 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
   }
   const databasePath = join(stateDir, 'control-plane.db')
   const masterKey = await loadMasterKey(environment.masterKeyPath, !existsSync(databasePath))
+  const unlock = lockState(stateDir)
   const db = openDatabase(databasePath)
+  const letGo = (): void => {
+    db.close()
+    unlock()
+  }
   try {
     const sealer = createSealer(masterKey)
+    if (!opens(db, sealer)) {
+      throw new Fault('config.invalid', {
+        detail: `AEMBIT_MASTER_KEY_PATH: ${databasePath} is sealed under another key than the one of ${environment.masterKeyPath}; restore that key, or run rotate-master-key again where a rotation was interrupted`,
+      })
+    }
     const common = { db, sealer, clock, log }
     const places = createPlaces(log)
     const circumstances = createCircumstances(clock, places.locate)
@@ -134,11 +147,11 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
         if (inherited.size === 0)
           await Promise.all([publicSocket, machineSocket].map((path) => rm(path, { force: true })))
         places.close()
-        db.close()
+        letGo()
       },
     }
   } catch (error) {
-    db.close()
+    letGo()
     throw error
   }
 }

@@ -20,7 +20,7 @@ export function createSealer(masterKey: Buffer, formerKeys: readonly Buffer[] = 
     if (key.length !== 32) throw new Fault('config.invalid', { detail: 'a master key must be 32 bytes' })
   }
   const current = keyId(masterKey)
-  const keys = new Map([...formerKeys, masterKey].map((key) => [keyId(key), key]))
+  const keys = [masterKey, ...formerKeys]
 
   return {
     seal(plain, context) {
@@ -32,17 +32,21 @@ export function createSealer(masterKey: Buffer, formerKeys: readonly Buffer[] = 
       return Buffer.concat([head, nonce, cipher.getAuthTag(), body])
     },
     open(sealed, context) {
-      const key = sealed.length >= headBytes && sealed[0] === format ? keys.get(sealed[1]!) : undefined
-      if (!key) throw refuse('a sealed value is of no known format or master key')
-      const nonce = sealed.subarray(2, 2 + nonceBytes)
-      const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: tagBytes })
-      decipher.setAAD(aad(sealed.subarray(0, 2), context))
-      decipher.setAuthTag(sealed.subarray(2 + nonceBytes, headBytes))
-      try {
-        return Buffer.concat([decipher.update(sealed.subarray(headBytes)), decipher.final()])
-      } catch {
-        throw refuse('a sealed value does not open: changed, moved to another row, or under another key')
+      const known = sealed.length >= headBytes && sealed[0] === format
+      // Of two keys in 256 the id is the same: each that fits is tried.
+      const fitting = known ? keys.filter((key) => keyId(key) === sealed[1]) : []
+      if (fitting.length === 0) throw refuse('a sealed value is of no known format or master key')
+      for (const key of fitting) {
+        const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(2, 2 + nonceBytes), {
+          authTagLength: tagBytes,
+        })
+        decipher.setAAD(aad(sealed.subarray(0, 2), context))
+        decipher.setAuthTag(sealed.subarray(2 + nonceBytes, headBytes))
+        try {
+          return Buffer.concat([decipher.update(sealed.subarray(headBytes)), decipher.final()])
+        } catch {}
       }
+      throw refuse('a sealed value does not open: changed, moved to another row, or under another key')
     },
   }
 }
