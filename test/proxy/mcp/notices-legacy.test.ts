@@ -8,6 +8,7 @@ import {
 } from '@modelcontextprotocol/sdk/types.js'
 import t from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
+import { proves } from '../../requirements.ts'
 import { ok, post, startLegacy } from './legacy-server.ts'
 import { connectModern, listenRaw, startNotifier, until } from './notices-peers.ts'
 import { type Rig, startEverything, startRig } from './rig.ts'
@@ -62,6 +63,7 @@ const toolsChanged = { method: 'notifications/tools/list_changed' }
 const updated = (uri: string) => ({ method: 'notifications/resources/updated', params: { uri } })
 
 t.test('a legacy client hears a legacy server on the stream of its next answer', async (t) => {
+  proves(t, 'MCP-NOTICE-04', 'MCP-NOTICE-05')
   const [rig, server] = await Promise.all([startRig(), startTeller()])
   t.teardown(async () => {
     await Promise.all([rig.close(), server.close()])
@@ -105,6 +107,7 @@ t.test('a legacy client hears a legacy server on the stream of its next answer',
 })
 
 t.test('a legacy client hears a modern server', async (t) => {
+  proves(t, 'MCP-NOTICE-04')
   const [rig, server] = await Promise.all([startRig(), startNotifier()])
   t.teardown(async () => {
     await Promise.all([rig.close(), server.close()])
@@ -128,6 +131,7 @@ t.test('a legacy client hears a modern server', async (t) => {
 })
 
 t.test('modern clients share the stream and the subscriptions of a legacy server', async (t) => {
+  proves(t, 'MCP-NOTICE-05')
   const [rig, server] = await Promise.all([startRig(), startTeller()])
   t.teardown(async () => {
     await Promise.all([rig.close(), server.close()])
@@ -162,6 +166,7 @@ t.test('modern clients share the stream and the subscriptions of a legacy server
 })
 
 t.test('a server that restarts is heard again, and what may have been missed is told', async (t) => {
+  proves(t, 'MCP-NOTICE-07')
   const rig = await startRig()
   let session = 'first'
   let server = await startTeller({ session: () => session })
@@ -185,6 +190,7 @@ t.test('a server that restarts is heard again, and what may have been missed is 
 })
 
 t.test('server-everything: roots that it asks for by itself, updates of what was subscribed', async (t) => {
+  proves(t, 'MCP-NOTICE-05')
   const [rig, everything] = await Promise.all([startRig(), startEverything()])
   t.teardown(async () => {
     await Promise.all([rig.close(), everything.close()])

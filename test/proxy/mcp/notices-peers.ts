@@ -154,6 +154,27 @@ export async function listenRaw(
   }
 }
 
+/** A listener that reads nothing before it is told to. */
+export async function connectSlow(rig: { readonly url: URL }, notifications: JsonObject) {
+  const request = http.request(rig.url, { method: 'POST' })
+  const params = { notifications, _meta: modernMeta() }
+  request.end(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'subscriptions/listen', params }))
+  const response = await new Promise<http.IncomingMessage>((resolve) => request.once('response', resolve))
+  let text = ''
+  response.pause()
+  return {
+    bytes: () => response.socket.bytesRead,
+    text: () => text,
+    resume: () => {
+      response.on('data', (chunk) => {
+        text += chunk
+      })
+      response.resume()
+    },
+    close: () => request.destroy(),
+  }
+}
+
 /** Polls what has no event of its own; the test's own time-out ends it. */
 export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5))

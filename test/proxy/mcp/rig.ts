@@ -7,6 +7,7 @@ import { createMcpCore } from '../../../services/proxy/mcp/core.ts'
 import { faultError } from '../../../services/proxy/mcp/protocol/jsonrpc.ts'
 import type {
   EventDetails,
+  Follower,
   JsonObject,
   McpCore,
   ParkedLimits,
@@ -34,6 +35,8 @@ export interface Rig {
       scope: string | undefined,
     ): CredentialAnswer | Promise<CredentialAnswer>
   }
+  /** Ends what lasts, as a token that expired does. */
+  expire(fault: Fault): void
   /** `change` may add to the snapshot what its policies name. */
   setServers(
     servers: Partial<ServerWorkload>[],
@@ -105,6 +108,7 @@ export async function startRig(
   const events: Rig['events'] = []
   const credentials: Rig['credentials'] = { answer: () => ({ kind: 'none' }) }
   let index: PolicyIndex | undefined
+  const followers = new Set<Follower>()
   const core = createMcpCore({
     config: { ...proxyConfig(options.timeouts), stdioSocketPath: options.stdioSocketPath ?? null },
     credentials: {
@@ -130,6 +134,14 @@ export async function startRig(
       },
     },
     log: createLogger('test', 'off'),
+    // Waits between attempts as short as they can be.
+    random: () => 0,
+    standing: {
+      follow: (_call, follower) => {
+        followers.add(follower)
+        return () => followers.delete(follower)
+      },
+    },
     ...(options.parkedLimits ? { parkedLimits: options.parkedLimits } : {}),
     clock: { ...systemClock, ...(options.now ? { now: options.now } : {}) },
   })
@@ -197,6 +209,9 @@ export async function startRig(
     core,
     events,
     credentials,
+    expire(fault) {
+      for (const follower of [...followers]) follower.ended(fault)
+    },
     setServers(servers, denied = [], change = (snapshot) => snapshot) {
       const full = servers.map((given, at) => ({
         id: given.prefix ?? `s${at}`,
@@ -240,6 +255,8 @@ export async function startRig(
           }),
         ),
       )
+      for (const follower of [...followers])
+        follower.changed(index, { now: options.now?.() ?? Date.now(), clientIp: '127.0.0.1' })
     },
     async close() {
       server.closeAllConnections()

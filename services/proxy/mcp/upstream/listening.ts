@@ -1,3 +1,4 @@
+import type { Clock } from '../../../../shared/clock.ts'
 import { Fault } from '../../../../shared/faults.ts'
 import type { SseEvent } from '../../../../shared/sse.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
@@ -54,6 +55,7 @@ export interface ListeningDeps {
   http: UpstreamHttp
   /** Characters of one event. */
   limit: number
+  clock: Clock
   nextId(): number
   message(
     request: Pick<ListenRequest, 'server' | 'party'> & { params: JsonObject },
@@ -68,7 +70,10 @@ export interface ListeningDeps {
 
 /** A modern server acknowledges within this. */
 const acknowledgeMs = 10_000
-const headerMs = 2_000
+const headerMs = 250
+/** A server allows one stream a session and may notice late that the former one is gone. */
+const busyMs = 100
+const maxBusyTurns = 10
 const maxSessionTurns = 2
 
 /**
@@ -123,16 +128,22 @@ export function createListening(deps: ListeningDeps) {
 
   async function legacy(request: ListenRequest, credential: Headers): Promise<ListenEnd> {
     const { server, party, stop } = request
-    for (let turn = 0; ; turn++) {
+    let turns = 0
+    let busy = 0
+    for (;;) {
       const session = await within(deps.session(party, server, credential), stop)
       const none = { none: { honoured: null, session } }
       if (!speaks(session, party)) return none
       const status = await (session.listen ? onSse(request, session) : onGet(request, session, credential))
       if (status === 200) return 'ended'
       if (status === 401) throw new Unauthorized()
-      if (status === 429 || status > 499) throw unanswered({ status, headers: {} })
+      if (status === 409 && ++busy < maxBusyTurns) {
+        await within(deps.clock.sleep(busyMs), stop)
+        continue
+      }
+      if (status === 409 || status === 429 || status > 499) throw unanswered({ status, headers: {} })
       // 404 and 400 mean a session that is gone, or a server that has no GET at all: another request tells them apart.
-      if (session.id === undefined || (status !== 404 && status !== 400) || turn >= maxSessionTurns)
+      if (session.id === undefined || (status !== 404 && status !== 400) || turns++ >= maxSessionTurns)
         return none
       await deps.ping(server, party, stop)
       if ((await within(deps.session(party, server, credential), stop)) === session) return none

@@ -285,6 +285,7 @@ export function createUpstreams(deps: {
   const listening = createListening({
     http,
     limit,
+    clock,
     nextId,
     tell,
     message: (asked, credential, id) =>
