@@ -1,3 +1,4 @@
+import { createHmac, randomBytes } from 'node:crypto'
 import { Fault } from '../../../shared/faults.ts'
 import type { DirectoryConfig } from '../config/schema.ts'
 import { type DatabaseSync, transaction } from '../store/database.ts'
@@ -20,6 +21,9 @@ export function normalizeEmail(email: string): string {
   return email.trim().toLowerCase()
 }
 
+/** A directory is small; what was removed from it long ago is forgotten. */
+const maxUnchanged = 50_000
+
 /** Users of a single machine that has no identity provider: from the configuration, with scrypt hashes at rest. */
 export function createDirectory(db: DatabaseSync, passwords: Passwords): Directory {
   const get = db.prepare(
@@ -30,6 +34,10 @@ export function createDirectory(db: DatabaseSync, passwords: Passwords): Directo
   )
   const clear = db.prepare('DELETE FROM directory_user')
 
+  /** MACs, under a key of this process, of passwords that were found to be those of their stored hash. */
+  const unchanged = new Set<string>()
+  const pepper = randomBytes(32)
+
   const hashFor = async (
     idp: string,
     email: string,
@@ -38,9 +46,17 @@ export function createDirectory(db: DatabaseSync, passwords: Passwords): Directo
     if (user.passwordHash !== undefined) return user.passwordHash
     const password = user.password?.reveal() ?? ''
     const stored = get.get(idp, email)?.password_hash
+    const mac = (hash: string): string =>
+      createHmac('sha256', pepper)
+        .update(JSON.stringify([idp, email, password, hash]))
+        .digest('base64')
+    // A change of policy must not wait for the slow hash of every password that did not change.
+    if (typeof stored === 'string' && unchanged.has(mac(stored))) return stored
     // Keeps the stored hash of an unchanged password, so that applying the same file changes nothing.
-    if (typeof stored === 'string' && (await passwords.verify(password, stored))) return stored
-    return passwords.hash(password)
+    const keep = typeof stored === 'string' && (await passwords.verify(password, stored))
+    const hash = keep ? stored : await passwords.hash(password)
+    unchanged.add(mac(hash))
+    return hash
   }
   const identity = (idp: string, row: Record<string, unknown>): Identity => {
     const email = String(row.email)
@@ -65,6 +81,7 @@ export function createDirectory(db: DatabaseSync, passwords: Passwords): Directo
           ),
       )
       if (broken.length > 0) throw new Fault('config.invalid', { detail: broken.join('\n') })
+      if (unchanged.size > maxUnchanged) unchanged.clear()
       const rows: [string, string, string | null, string, string][] = []
       for (const provider of providers) {
         for (const user of provider.users) {
