@@ -1,8 +1,10 @@
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { startHost } from './client/host.ts'
 import { startFixture } from './fixture/server.ts'
 import { startGateway } from './gateway.ts'
 import { judge, readExpected } from './report.ts'
-import { type Revision, revisions, runSuite } from './suite.ts'
+import { type Outcome, type Revision, revisions, runClientSuite, runSuite } from './suite.ts'
 
 /**
  * `npm run conformance`: the public suite through the whole gateway to a fixture. `-- --direct` leaves the gateway
@@ -13,6 +15,8 @@ const { values } = parseArgs({
   options: {
     direct: { type: 'boolean', default: false },
     'legacy-server': { type: 'boolean', default: false },
+    client: { type: 'boolean', default: false },
+    scenario: { type: 'string' },
     requirements: { type: 'string' },
   },
 })
@@ -20,6 +24,35 @@ const chosen: readonly Revision[] = revisions.filter(
   (revision) => !values.requirements || values.requirements === revision,
 )
 if (chosen.length === 0) throw new Error(`--requirements is one of ${revisions.join(', ')}`)
+
+/** The suite's servers behind the gateway, which is then the client that is judged. */
+async function runClient(revision: Revision): Promise<Outcome[]> {
+  const host = await startHost(revision)
+  try {
+    const driver = fileURLToPath(new URL('client/driver.ts', import.meta.url))
+    const command = `${process.execPath} ${driver}`
+    return await runClientSuite(command, revision, { CONFORMANCE_HOST: host.url }, values.scenario)
+  } finally {
+    await host.close()
+  }
+}
+
+const print = (verdict: ReturnType<typeof judge>): boolean => {
+  console.log(verdict.lines.join('\n'))
+  return verdict.ok
+}
+
+if (values.client) {
+  const expected = await readExpected('client/not-applicable.yaml')
+  const counts: string[] = []
+  for (const revision of chosen) {
+    const verdict = judge(revision, await runClient(revision), expected)
+    if (!print(verdict)) process.exitCode = 1
+    counts.push(`${revision}: ${verdict.passed} of ${verdict.required} required client scenarios pass`)
+  }
+  console.log(`\nThe gateway as the client\n${counts.join('\n')}`)
+  process.exit()
+}
 
 const fixture = await startFixture(values['legacy-server'] ? 'legacy' : 'both')
 try {
@@ -31,9 +64,8 @@ try {
     let scenarios = 0
     for (const revision of chosen) {
       const verdict = judge(revision, await runSuite(gateway?.url ?? fixture.url, revision), expected)
-      console.log(verdict.lines.join('\n'))
       counts.push(`${revision}: ${verdict.passed} of ${verdict.required} required scenarios pass`)
-      ok &&= verdict.ok
+      ok = print(verdict) && ok
       scenarios += verdict.passed
     }
     console.log(`\n${gateway ? 'Through the gateway' : 'Straight to the fixture'}\n${counts.join('\n')}`)

@@ -30,28 +30,41 @@ const scenarioMs = 30_000
 const runMs = 300_000
 
 /** Runs what a revision requires of servers, and what the suite only reports, against `url`. */
-export async function runSuite(url: string, revision: Revision): Promise<Outcome[]> {
+export const runSuite = (url: string, revision: Revision): Promise<Outcome[]> =>
+  runLeg('server', revision, ['--url', url, '--timeout', String(scenarioMs)])
+
+/** The other half: `command` is run once per scenario, as the client of a server of the suite. */
+export const runClientSuite = (
+  command: string,
+  revision: Revision,
+  env: Record<string, string>,
+  only?: string,
+): Promise<Outcome[]> =>
+  // Scenarios wait for each other, so each may take as long as all.
+  runLeg('client', revision, ['--command', command, '--timeout', String(runMs)], env, only)
+
+async function runLeg(
+  leg: 'server' | 'client',
+  revision: Revision,
+  args: readonly string[],
+  env: Record<string, string> = {},
+  only?: string,
+): Promise<Outcome[]> {
   const dir = await mkdtemp(join(tmpdir(), 'conformance-'))
   try {
-    await run([
-      'server',
-      '--url',
-      url,
-      '--requirements',
-      revision,
-      '--timeout',
-      String(scenarioMs),
-      '-o',
-      dir,
-    ])
-    const { server, not_scored } = parse(
-      await readFile(join(home, 'requirements', `${revision}.yaml`), 'utf8'),
-    ) as { server: string[]; not_scored: { scenario: string; leg: string }[] }
-    const unscored = not_scored.filter(({ leg }) => leg === 'server').map(({ scenario }) => scenario)
+    const which = only ? ['--scenario', only, '--spec-version', revision] : ['--requirements', revision]
+    await run([leg, ...args, ...which, '-o', dir], env)
+    const required = parse(await readFile(join(home, 'requirements', `${revision}.yaml`), 'utf8')) as Record<
+      typeof leg,
+      string[]
+    > & { not_scored: { scenario: string; leg: string }[] }
+    const scored = required[leg]
+    const unscored = required.not_scored.filter((row) => row.leg === leg).map(({ scenario }) => scenario)
     const checks = await readChecks(dir)
-    return [...server, ...unscored].map((scenario, index) =>
-      outcomeOf(scenario, index < server.length, checks.get(scenario) ?? []),
+    const rows = [...scored, ...unscored].map((scenario, index) =>
+      outcomeOf(scenario, index < scored.length, checks.get(scenario) ?? []),
     )
+    return only ? rows.filter(({ scenario }) => scenario === only) : rows
   } finally {
     await rm(dir, { recursive: true, force: true })
   }
@@ -62,25 +75,33 @@ function outcomeOf(scenario: string, required: boolean, checks: readonly Check[]
     checks.filter(({ status }) => status === wanted).map(({ id, errorMessage }) => `${id}: ${errorMessage}`)
   const passed = of('SUCCESS').length
   const skipped = of('SKIPPED').length
-  const failures = checks.length === 0 ? ['it came to no end'] : of('FAILURE')
+  const failed = checks.length === 0 ? ['it came to no end'] : of('FAILURE')
+  const failures =
+    failed.length > 0 ? [...failed, ...of('INFO').filter((text) => text.startsWith('the driver'))] : []
   return { scenario, required, passed, skipped, warnings: of('WARNING'), failures }
 }
 
-/** Each scenario leaves a folder `server-<scenario>-<time>`. */
+/** Each scenario leaves a folder that ends in `<scenario>-<time>`; `server-` stands in front of that leg's. */
 async function readChecks(dir: string): Promise<Map<string, Check[]>> {
   const found = new Map<string, Check[]>()
-  for (const folder of await readdir(dir)) {
-    const scenario = /^server-(.+)-\d{4}-\d{2}-\d{2}T[\d-]+Z$/.exec(folder)?.[1]
-    const text = scenario && (await readFile(join(dir, folder, 'checks.json'), 'utf8').catch(() => ''))
-    if (scenario && text) found.set(scenario, JSON.parse(text) as Check[])
+  for (const path of await readdir(dir, { recursive: true })) {
+    const scenario = /^(?:server-)?(.+)-\d{4}-\d{2}-\d{2}T[\d-]+Z\/checks\.json$/.exec(path)?.[1]
+    if (!scenario) continue
+    const checks = JSON.parse(await readFile(join(dir, path), 'utf8')) as Check[]
+    const said = await readFile(join(dir, path, '../stdout.txt'), 'utf8').catch(() => '')
+    found.set(
+      scenario,
+      said ? [...checks, { id: 'the driver said', status: 'INFO', errorMessage: said }] : checks,
+    )
   }
   return found
 }
 
-async function run(args: readonly string[]): Promise<void> {
+async function run(args: readonly string[], env: Record<string, string>): Promise<void> {
   const child = spawn(process.execPath, [join(home, 'dist/index.js'), ...args], {
     stdio: ['ignore', 'ignore', 'pipe'],
     timeout: runMs,
+    env: { ...process.env, ...env },
   })
   let complaints = ''
   child.stderr.on('data', (chunk: Buffer) => {

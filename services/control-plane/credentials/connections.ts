@@ -63,17 +63,19 @@ export interface ConnectionsDeps {
 }
 
 const rediscoverMs = 60_000
+/** For the page that asks for consent: a server may name another authorization server since it refused a token. */
+const freshMs = 1_000
 
 /** People's connections to servers: made with their consent in a browser, undone by them. */
 export function createConnections(deps: ConnectionsDeps): Connections {
   const { vault, states, clients, networks, changes, origin, clock, log } = deps
   const discoveries = new LRUCache<string, { at: number; found: Promise<Discovered> }>({ max: 200 })
 
-  const discovered = (target: Target): Promise<Discovered> => {
+  const discovered = (target: Target, maxAgeMs = rediscoverMs): Promise<Discovered> => {
     const { server, provider } = target
     const key = JSON.stringify([server.url, server.allowedNetworks, provider])
     const known = discoveries.get(key)
-    if (known && clock.now() - known.at < rediscoverMs) return known.found
+    if (known && clock.now() - known.at < maxAgeMs) return known.found
     const entry = { at: clock.now(), found: locate(networks, target) }
     discoveries.set(key, entry)
     entry.found.catch(() => {
@@ -83,8 +85,8 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   }
 
   /** Scopes that an administrator wrote down are all there are. */
-  const preview = async (target: Target, scope?: string): Promise<Discovered> => {
-    const found = await discovered(target)
+  const wanted = async (target: Target, scope?: string, maxAgeMs?: number): Promise<Discovered> => {
+    const found = await discovered(target, maxAgeMs)
     return target.provider.scopes ? found : { ...found, scope: unionOf(found.scope, scope) }
   }
 
@@ -92,11 +94,11 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   const about = ({ subject, serverId, providerId }: CredentialKey) => ({ subject, serverId, providerId })
 
   return {
-    preview,
-    grantOf: (target) => userGrant(target, { networks, clients, preview: discovered }),
+    preview: (target, scope) => wanted(target, scope, freshMs),
+    grantOf: (target) => userGrant(target, { networks, clients, preview: (asked) => discovered(asked) }),
     begin: async (user, target, browser, scope) => {
       const { server, provider } = target
-      const found = await preview(target, scope)
+      const found = await wanted(target, scope)
       const redirectUri = callbackUrl(origin(), provider.id)
       const outbound = outboundFor(found.server.token_endpoint, target)
       const registrar = outboundFor(found.server.registration_endpoint ?? found.server.token_endpoint, target)

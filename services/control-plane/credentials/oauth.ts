@@ -39,7 +39,7 @@ function configuration(
       ? openid.None()
       : client.authMethod === 'client_secret_post'
         ? openid.ClientSecretPost(client.clientSecret ?? '')
-        : openid.ClientSecretBasic(client.clientSecret ?? '')
+        : secretBasic(client)
   const config = new openid.Configuration(server, client.clientId, {}, auth)
   config[openid.customFetch] = (url, options) =>
     outbound.fetch(url, options as unknown as Record<string, unknown>)
@@ -48,6 +48,19 @@ function configuration(
   openid.allowInsecureRequests(config)
   return config
 }
+
+/**
+ * RFC 6749 §2.3.1: id and secret form-urlencoded, as the form serializer of WHATWG URL does it. The library encodes "-",
+ * "_" and "." too, and servers that decode nothing then know neither.
+ */
+const secretBasic =
+  ({ clientId, clientSecret }: OAuthClient): openid.ClientAuth =>
+  (_server, _client, _body, headers) => {
+    const pair = `${formEncoded(clientId)}:${formEncoded(clientSecret ?? '')}`
+    headers.set('authorization', `Basic ${Buffer.from(pair).toString('base64')}`)
+  }
+
+const formEncoded = (text: string): string => new URLSearchParams({ '': text }).toString().slice(1)
 
 export interface AuthorizationStart {
   readonly url: URL
