@@ -108,6 +108,13 @@ export const faults = {
 
   // What you asked for.
   'tool.unknown': no(200, 'Unknown tool.', { rpc: -32602 }),
+  'tool.held': no(
+    200,
+    'The definition of this tool changed and is held until an administrator approves it.',
+    {
+      rpc: 4030,
+    },
+  ),
   'prompt.unknown': no(200, 'Unknown prompt.', { rpc: -32602 }),
   'resource.unknown': no(200, 'Resource not found.', { rpc: -32002 }),
   'cursor.invalid': no(200, 'The cursor is not one that this gateway gave you.', { rpc: -32602 }),

@@ -19,6 +19,7 @@ import { createRevocations } from './fleet/revocations.ts'
 import { createSnapshotSource, type SnapshotSource } from './fleet/snapshots.ts'
 import { createStreams } from './fleet/stream.ts'
 import { createMachineTokens } from './fleet/tokens.ts'
+import { createToolPins } from './fleet/tool-pins.ts'
 import { type CircumstancesOf, issuancePolicy } from './policy/issuance.ts'
 import type { DatabaseSync } from './store/database.ts'
 import type { Sealer } from './store/sealer.ts'
@@ -59,7 +60,8 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
   const killSwitch = createKillSwitch(db, clock)
   const audit = createAuditLog(db, clock)
   const revocations = createRevocations(db, clock)
-  const snapshots = createSnapshotSource({ db, clock, keys, revocations, killSwitch, log })
+  const toolPins = createToolPins(db, clock)
+  const snapshots = createSnapshotSource({ db, clock, keys, revocations, killSwitch, toolPins, log })
   const changes = createCredentialChanges()
   const streams = createStreams({ snapshots, changes, clock })
   const tokens = createMachineTokens(db, clock)
@@ -80,6 +82,7 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     snapshots,
     streams,
     events,
+    toolPins,
     issueCredential: deps.issueCredential,
     guesses: {
       address: createRateLimit(clock, ...guesses.address),
@@ -105,6 +108,7 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
         events,
         snapshots,
         killSwitch,
+        toolPins,
         audit,
         accessEvents,
         version,

@@ -7,6 +7,17 @@ import { z } from 'zod'
 const named = z.object({ id: z.string(), name: z.string() }).nullable()
 /** More entries that fit one tool say nothing more. */
 export const maxMatchedRules = 20
+
+export const toolPinningSchema = z.object({
+  mode: z.enum(['flag', 'hold']),
+  /** Tools with another definition than an approved one, and tools that were left out. */
+  changed: z.number().int(),
+  held: z.number().int(),
+  /** Not all of them where there are many; the next listing tells of more. */
+  definitions: z.array(z.object({ name: z.string().max(256), digest: z.string().max(100) })).max(100),
+})
+export type ToolPinning = z.infer<typeof toolPinningSchema>
+
 const header = z.record(z.string(), z.string())
 
 export const workloadEventSchema = z.object({
@@ -75,6 +86,8 @@ export const workloadEventSchema = z.object({
           reason: z.string().optional(),
         })
         .optional(),
+      /** On listings: definitions of tools that are not approved. */
+      aembitToolPinning: toolPinningSchema.optional(),
     })
     .optional(),
 })

@@ -74,6 +74,17 @@ export const serverWorkloadSchema = z.object({
   credential: z.enum(['none', 'required']),
   /** CIDR blocks in private or loopback space that this server may resolve to; the rest of such space is refused. */
   allowedNetworks: z.array(z.string()),
+  /** Absent: definitions of tools are taken as they come. */
+  toolPinning: z
+    .object({
+      /** What happens to a tool whose definition is none of the approved ones. */
+      mode: z.enum(['flag', 'hold']),
+      /** A tool of which no definition is approved yet. */
+      newTools: z.enum(['approve', 'hold']),
+      /** SHA-256 digests, base64url, by the server's own tool name. */
+      approved: z.record(z.string(), z.array(z.string())),
+    })
+    .optional(),
 })
 
 export const accessPolicySchema = z.object({

@@ -10,9 +10,11 @@ import type { EventStore } from '../events/store.ts'
 import type { Controller, Controllers } from '../fleet/controllers.ts'
 import type { KillSwitch } from '../fleet/kill-switch.ts'
 import type { SnapshotSource } from '../fleet/snapshots.ts'
+import type { ToolPins } from '../fleet/tool-pins.ts'
 import type { AdminCheck } from './admin-token.ts'
 import { answer, list, pageQuery, parse } from './answers.ts'
 import { registerKillSwitch } from './kill-switch.ts'
+import { registerToolPins } from './tool-pins.ts'
 
 export interface ApiDeps {
   readonly isAdmin: AdminCheck
@@ -20,6 +22,7 @@ export interface ApiDeps {
   readonly events: EventStore
   readonly snapshots: SnapshotSource
   readonly killSwitch: KillSwitch
+  readonly toolPins: ToolPins
   readonly audit: AuditLog
   readonly accessEvents: AccessEvents
   readonly version: string
@@ -53,8 +56,19 @@ const wrongTokenRefillMs = 6_000
 
 /** The REST API of administrators: /api/v1, bearer token, errors as {success, message, id}. */
 export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
-  const { isAdmin, controllers, events, snapshots, killSwitch, audit, accessEvents, version, clock, log } =
-    deps
+  const {
+    isAdmin,
+    controllers,
+    events,
+    snapshots,
+    killSwitch,
+    toolPins,
+    audit,
+    accessEvents,
+    version,
+    clock,
+    log,
+  } = deps
   const wrong = createRateLimit(clock, wrongTokens, wrongTokenRefillMs)
 
   root.register(
@@ -117,6 +131,7 @@ export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
         return list(found.entries, page, perPage, found.total, 'desc')
       })
       registerKillSwitch(app, { killSwitch, snapshots, audit, log })
+      registerToolPins(app, { toolPins, snapshots, audit })
 
       app.get('/agent-controllers', async () => {
         const all = controllers.list().map(controllerView)

@@ -144,6 +144,14 @@ export function createConfigSchema(readSecret: SecretReader) {
             .regex(/^[A-Za-z0-9.-]{1,32}$/, 'is no prefix, use up to 32 letters, digits, "-" and "."')
             .nullish(),
           allowedNetworks: networks,
+          /** What becomes of a tool whose definition changes after it was approved. */
+          toolPinning: z
+            .strictObject({
+              mode: z.enum(['off', 'flag', 'hold']).default('hold'),
+              /** Whether the first definition of a tool that anybody sees counts as approved. */
+              newTools: z.enum(['approve', 'hold']).default('approve'),
+            })
+            .default({ mode: 'off', newTools: 'approve' }),
         }),
       )
       .default([]),

@@ -26,6 +26,7 @@ import type { FleetKeys } from './keys.ts'
 import type { SnapshotSource } from './snapshots.ts'
 import type { Streams } from './stream.ts'
 import type { MachineTokens } from './tokens.ts'
+import type { ToolPins } from './tool-pins.ts'
 
 export interface MachineAppDeps {
   readonly controllers: Controllers
@@ -36,6 +37,7 @@ export interface MachineAppDeps {
   readonly snapshots: SnapshotSource
   readonly streams: Streams
   readonly events: EventStore
+  readonly toolPins: ToolPins
   readonly issueCredential: (request: CredentialRequest) => Promise<CredentialAnswer>
   /** Guesses at device codes: by address, and of all addresses together. */
   readonly guesses: { readonly address: RateLimit; readonly everyone: RateLimit }
@@ -135,7 +137,7 @@ function controllerRoutes(app: FastifyInstance, deps: MachineAppDeps): void {
 }
 
 function gatewayRoutes(app: FastifyInstance, deps: MachineAppDeps): void {
-  const { tokens, keys, snapshots, streams, events, issueCredential } = deps
+  const { tokens, keys, snapshots, streams, events, toolPins, issueCredential } = deps
   const gateway = (request: FastifyRequest) => tokens.authenticate('gateway', request.headers.authorization)
 
   app.get('/gateway/v1/snapshot', async (request, reply) => {
@@ -166,7 +168,11 @@ function gatewayRoutes(app: FastifyInstance, deps: MachineAppDeps): void {
 
   app.post('/gateway/v1/events', { bodyLimit: eventsBodyLimit }, async (request) => {
     const { ownerId } = gateway(request)
-    return events.add(parse(eventBatchSchema, request.body).events, ownerId)
+    const batch = parse(eventBatchSchema, request.body).events
+    const counted = events.add(batch, ownerId)
+    // First definitions of tools become policy, so that every gateway holds to the same.
+    if (toolPins.observe(batch, snapshots.current().config)) await snapshots.refresh()
+    return counted
   })
 }
 

@@ -11,6 +11,7 @@ import { type DatabaseSync, transaction } from '../store/database.ts'
 import type { FleetKeys } from './keys.ts'
 import type { KillSwitch } from './kill-switch.ts'
 import type { Revocations } from './revocations.ts'
+import type { ToolPins } from './tool-pins.ts'
 
 /** One configuration in force: what gateways get and what this service decides on are the same object. */
 export interface Applied {
@@ -42,11 +43,12 @@ export interface SnapshotDeps {
   readonly keys: FleetKeys
   readonly revocations: Revocations
   readonly killSwitch: Pick<KillSwitch, 'active'>
+  readonly toolPins: Pick<ToolPins, 'approved'>
   readonly log: Logger
 }
 
 export function createSnapshotSource(deps: SnapshotDeps): SnapshotSource {
-  const { db, clock, keys, revocations, killSwitch, log } = deps
+  const { db, clock, keys, revocations, killSwitch, toolPins, log } = deps
   const versions = createVersions(db, clock)
   const listeners = new Set<(applied: Applied) => void>()
   let applied: Applied | undefined
@@ -67,6 +69,7 @@ export function createSnapshotSource(deps: SnapshotDeps): SnapshotSource {
       issuerKeys: ownKeys,
       revocations: live,
       blocks: killSwitch.active(),
+      approvedTools: toolPins.approved,
       policyVersions: policyVersions.map,
     }
     const blank = compileSnapshot(config, { ...content, version: 1, issuedAt: new Date(0).toISOString() })

@@ -11,6 +11,8 @@ export interface CompileInputs {
   readonly revocations: Snapshot['revocations']
   /** The kill switch; none where absent. */
   readonly blocks?: NonNullable<Snapshot['blocks']>
+  /** Approved definitions of a server's tools: digests by tool name. */
+  readonly approvedTools?: (serverId: string) => Record<string, string[]>
   /** Version of each policy by id; 1 where absent. */
   readonly policyVersions?: ReadonlyMap<string, number>
 }
@@ -44,13 +46,22 @@ export function compileSnapshot(config: Config, inputs: CompileInputs): Snapshot
     ),
     trustProviders: config.trustProviders,
     servers: config.serverWorkloads.map(
-      ({ id, name, prefix, url, allowedNetworks }): ServerWorkload => ({
+      ({ id, name, prefix, url, allowedNetworks, toolPinning }): ServerWorkload => ({
         id,
         name,
         prefix,
         url,
         credential: needsCredential(config, id) ? 'required' : 'none',
         allowedNetworks,
+        ...(toolPinning.mode === 'off'
+          ? {}
+          : {
+              toolPinning: {
+                mode: toolPinning.mode,
+                newTools: toolPinning.newTools,
+                approved: inputs.approvedTools?.(id) ?? {},
+              },
+            }),
       }),
     ),
     policies: config.accessPolicies.map((policy) => ({

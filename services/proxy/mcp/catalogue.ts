@@ -3,6 +3,7 @@ import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { ConfigOf } from '../../../shared/ipc/contract.ts'
 import type { Logger } from '../../../shared/log.ts'
+import type { ToolPinning } from '../../../shared/wire/event.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
 import { isObject } from './protocol/jsonrpc.ts'
 import type { Era, JsonObject } from './protocol/types.ts'
@@ -43,6 +44,8 @@ export interface ServerListing {
   ttlMs: number
   durationMs: number
   fault?: Fault
+  /** What pinning took out of it or marked. */
+  pinning?: ToolPinning
 }
 
 /** A burst of listings is one question, also to a server that gives no hint or says 0. */

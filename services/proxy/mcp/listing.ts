@@ -52,10 +52,12 @@ export function mergeListings(
       longestTtlMs,
     ),
     _meta: {
-      [metaKeys.servers]: listings.map(({ server, outcome, stale }) => ({
+      [metaKeys.servers]: listings.map(({ server, outcome, stale, pinning }) => ({
         server: server.id,
         outcome,
         ...(stale ? { stale: true } : {}),
+        ...(pinning?.changed ? { changedTools: pinning.changed } : {}),
+        ...(pinning?.held ? { heldTools: pinning.held } : {}),
       })),
     },
   }

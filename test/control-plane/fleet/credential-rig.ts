@@ -17,6 +17,7 @@ import { createFleetKeys } from '../../../services/control-plane/fleet/keys.ts'
 import { createKillSwitch } from '../../../services/control-plane/fleet/kill-switch.ts'
 import { createRevocations } from '../../../services/control-plane/fleet/revocations.ts'
 import { createSnapshotSource } from '../../../services/control-plane/fleet/snapshots.ts'
+import { createToolPins } from '../../../services/control-plane/fleet/tool-pins.ts'
 import { createIdentityPlane } from '../../../services/control-plane/identity-plane.ts'
 import { createCircumstances, issuancePolicy } from '../../../services/control-plane/policy/issuance.ts'
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
@@ -105,6 +106,7 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
     keys,
     revocations: createRevocations(db, clock),
     killSwitch: createKillSwitch(db, clock),
+    toolPins: createToolPins(db, clock),
     log,
   })
   const circumstances = createCircumstances(clock, () => undefined)

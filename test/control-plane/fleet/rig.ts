@@ -21,6 +21,7 @@ import { createRevocations } from '../../../services/control-plane/fleet/revocat
 import { createSnapshotSource } from '../../../services/control-plane/fleet/snapshots.ts'
 import { createStreams } from '../../../services/control-plane/fleet/stream.ts'
 import { createMachineTokens } from '../../../services/control-plane/fleet/tokens.ts'
+import { createToolPins } from '../../../services/control-plane/fleet/tool-pins.ts'
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
 import { type Clock, systemClock } from '../../../shared/clock.ts'
 import { createHttpClient, type HttpClient } from '../../../shared/http-client.ts'
@@ -86,12 +87,14 @@ export async function startFleet(options: FleetOptions = {}) {
   const killSwitch = createKillSwitch(db, clock)
   const audit = createAuditLog(db, clock)
   const accessEvents = createAccessEvents(db, clock, () => ({ maxAgeMs: 86_400_000, maxRows: 1_000 }))
+  const toolPins = createToolPins(db, clock)
   const snapshots = createSnapshotSource({
     db,
     clock,
     keys,
     revocations: createRevocations(db, clock),
     killSwitch,
+    toolPins,
     log,
   })
   await snapshots.apply(configOf(), issuerKeys)
@@ -106,6 +109,7 @@ export async function startFleet(options: FleetOptions = {}) {
     snapshots,
     streams,
     events,
+    toolPins,
     issueCredential: options.credential ?? (async () => ({ kind: 'none' })),
     guesses: { address: createRateLimit(clock, 10, 60_000), everyone: createRateLimit(clock, 50, 30_000) },
     clock,
@@ -124,6 +128,7 @@ export async function startFleet(options: FleetOptions = {}) {
     changes,
     snapshots,
     killSwitch,
+    toolPins,
     audit,
     accessEvents,
     events,

@@ -4,6 +4,7 @@ import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { connectAnswer, connectedResult, connectTool } from '../connect.ts'
 import type { Context } from '../context.ts'
 import { resolveName } from '../names.ts'
+import { admitDefinition } from '../pins.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
 import { shapeResult } from '../protocol/shape.ts'
 import type { JsonObject } from '../protocol/types.ts'
@@ -48,6 +49,7 @@ export async function callTool(context: Context): Promise<Relayed> {
     return connect(context, target)
   }
   const { decision, contentSecurity } = await admitTool(context, target)
+  await admitDefinition(context, target)
   const mirror = mirrorOf(context, target)
   return relay(context, {
     server,

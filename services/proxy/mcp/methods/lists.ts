@@ -3,6 +3,7 @@ import type { Access } from '../access.ts'
 import { kinds, type ListKind, type ServerListing } from '../catalogue.ts'
 import type { Context } from '../context.ts'
 import { exposeItems, mergeListings } from '../listing.ts'
+import { pinnedTools } from '../pins.ts'
 import { shapeResult } from '../protocol/shape.ts'
 import type { ContentSecurityVerdict } from '../protocol/types.ts'
 import type { Relayed } from '../relay.ts'
@@ -17,8 +18,10 @@ export function list(kind: ListKind): (context: Context) => Promise<Relayed> {
     const listings = await Promise.all(
       serversOf(kind, access).map(async (server) => {
         const listing = await deps.catalogue.list(kind, server, party, flight.stop)
-        const seen = kind === 'tools' ? visibleTools(context, listing) : { listing }
-        if (listing.fetched) record(context, seen.listing, seen.verdict)
+        const { pinning, listing: pinned } = kind === 'tools' ? pinnedTools(listing) : { listing }
+        const seen = kind === 'tools' ? visibleTools(context, pinned) : { listing }
+        const verdict = pinning ? { ...seen.verdict, aembitToolPinning: pinning } : seen.verdict
+        if (listing.fetched) record(context, seen.listing, verdict)
         return seen.listing
       }),
     )

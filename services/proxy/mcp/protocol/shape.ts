@@ -25,6 +25,8 @@ export const metaKeys = {
   subscriptionId: 'io.modelcontextprotocol/subscriptionId',
   /** Ours: what each server said to a fan-out. */
   servers: 'io.aembit/servers',
+  /** Ours: `changed`, on a tool whose definition is none of the approved ones. */
+  definition: 'io.aembit/definition',
 } as const
 
 /** W3C names, unprefixed by the specification (MCP 2026-07-28, _meta). */

@@ -11,6 +11,7 @@ import type {
   ToolAccessVerdict,
 } from '../../../../shared/policy.ts'
 import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
+import type { ToolPinning } from '../../../../shared/wire/event.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { LocalCalls, Peers } from './peers.ts'
 
@@ -106,6 +107,7 @@ export interface McpCall {
 /** In the words of workload events. */
 export interface ContentSecurityVerdict {
   readonly aembitMcpToolsAcl?: ToolAccessVerdict
+  readonly aembitToolPinning?: ToolPinning
 }
 
 export interface EventDetails {
