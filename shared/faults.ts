@@ -80,6 +80,9 @@ export const faults = {
   'rpc.params': no(200, 'Invalid params.', { rpc: -32602 }),
   'mcp.version': no(400, 'This protocol version is not supported.', { rpc: -32022 }),
   'mcp.header_mismatch': no(400, 'The MCP headers do not agree with the body.', { rpc: -32020 }),
+  'mcp.capability': no(400, 'The request needs a capability that the client did not declare.', {
+    rpc: -32021,
+  }),
   'mcp.meta_missing': no(400, 'The request lacks _meta fields that MCP 2026-07-28 requires.', {
     rpc: -32602,
   }),

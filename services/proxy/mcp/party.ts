@@ -45,15 +45,18 @@ export function partyOf(call: McpCall): Party {
     }
     return party
   }
-  const capabilities = call.era === 'legacy' ? {} : known(bridgeable(clientCapabilities(call)))
-  const variant = variantOf(capabilities)
+  const declared = call.era === 'legacy' ? {} : clientCapabilities(call)
+  const capabilities = known(bridgeable(declared))
+  const tasks = isObject(declared.extensions) && isObject(declared.extensions[metaKeys.tasks])
+  const variant = `${variantOf(capabilities)}${tasks ? 'tasks' : ''}`
   const parties = ofPrincipal.get(principal) ?? new Map<string, Party>()
   ofPrincipal.set(principal, parties)
   let party = parties.get(variant)
   if (!party) {
     // Servers keep what a client can do for a session, so clients that differ in it do not share one.
     const key = principalKeyOf(principal)
-    party = make(principal, variant === '' ? key : `${key} ${variant}`, capabilities, undefined)
+    const binding = variant === '' ? key : `${key} ${variant}`
+    party = { ...make(principal, binding, capabilities, undefined), variant, tasks }
     parties.set(variant, party)
   }
   if (party.clientIp !== clientIp) {
@@ -75,6 +78,7 @@ function make(
     principalKey: principalKeyOf(principal),
     variant: variantOf(capabilities),
     capabilities,
+    tasks: false,
     live: version !== undefined,
     protocolVersion: version ?? legacyVersions[0],
   }

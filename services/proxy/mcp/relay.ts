@@ -81,6 +81,9 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
       return text === undefined ? { result } : { result, text }
     }
     const principalKey = principalKeyOf(call.principal)
+    if (result.resultType === 'task' && !context.party.tasks) {
+      throw new Fault('upstream.rejected', { detail: 'a task, for a client that did not declare tasks' })
+    }
     const asks = call.era === 'modern' && result.resultType === 'input_required' && !answer.parked
     const passed = asks ? context.states.wrap(call, server.id, result, principalKey) : result
     return { result: shapeResult(method, passed, call.era, context.info) }

@@ -13,6 +13,7 @@ import { admitTool, refuse } from '../tool-policy.ts'
 import { AuthorizationRequired } from '../upstream/authorization.ts'
 import { disagreeing, paramHeaders } from '../upstream/param-headers.ts'
 import { readResource } from './resources.ts'
+import { withTask } from './tasks.ts'
 
 export interface Target {
   server: ServerWorkload
@@ -51,7 +52,7 @@ export async function callTool(context: Context): Promise<Relayed> {
   const { decision, contentSecurity } = await admitTool(context, target)
   await admitDefinition(context, target)
   const mirror = mirrorOf(context, target)
-  return relay(context, {
+  const answer = await relay(context, {
     server,
     decision,
     ...(contentSecurity ? { contentSecurity } : {}),
@@ -61,6 +62,7 @@ export async function callTool(context: Context): Promise<Relayed> {
     toolName: name,
     mirror,
   })
+  return withTask(context, target, answer)
 }
 
 /**

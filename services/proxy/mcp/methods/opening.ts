@@ -2,7 +2,7 @@ import { Fault } from '../../../../shared/faults.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Context } from '../context.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
-import { legacyVersions, logLevels, modernVersion, shapeResult } from '../protocol/shape.ts'
+import { legacyVersions, logLevels, metaKeys, modernVersion, shapeResult } from '../protocol/shape.ts'
 import type { Relayed } from '../relay.ts'
 
 /** Changes come on `subscriptions/listen`, and to legacy clients on the streams of their calls. */
@@ -56,7 +56,8 @@ export async function discover({ call, access, info, deps }: Context): Promise<R
   deps.recorder.request(call, { server: null, decision: null, outcome: 'Passthrough' })
   const result = {
     supportedVersions: [modernVersion, ...legacyVersions],
-    capabilities,
+    // Whether a server behind us answers by tasks is its own affair, call by call.
+    capabilities: { ...capabilities, extensions: { [metaKeys.tasks]: {} } },
     instructions: instructions(access.allowed),
     ttlMs: discoverTtlMs,
   }

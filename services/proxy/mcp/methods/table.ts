@@ -7,6 +7,7 @@ import { callTool, complete, getPrompt } from './calls.ts'
 import { list } from './lists.ts'
 import { discover, initialize, setLevel } from './opening.ts'
 import { readResource } from './resources.ts'
+import { task } from './tasks.ts'
 
 export interface Method {
   /** The era that knows the method, where just one does. */
@@ -33,5 +34,8 @@ export const methods: ReadonlyMap<string, Method> = new Map<string, Method>([
   ['resources/subscribe', { era: 'legacy', run: subscribe }],
   ['resources/unsubscribe', { era: 'legacy', run: unsubscribe }],
   ['subscriptions/listen', { era: 'modern', run: listen }],
+  ['tasks/get', { era: 'modern', run: task }],
+  ['tasks/update', { era: 'modern', run: task }],
+  ['tasks/cancel', { era: 'modern', run: task }],
   ['completion/complete', { timeout: 'completion', run: complete }],
 ])

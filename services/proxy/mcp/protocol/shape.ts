@@ -23,6 +23,8 @@ export const metaKeys = {
   serverInfo: 'io.modelcontextprotocol/serverInfo',
   logLevel: 'io.modelcontextprotocol/logLevel',
   subscriptionId: 'io.modelcontextprotocol/subscriptionId',
+  /** The extension by which a call is answered later. */
+  tasks: 'io.modelcontextprotocol/tasks',
   /** Ours: what each server said to a fan-out. */
   servers: 'io.aembit/servers',
   /** Ours: `changed`, on a tool whose definition is none of the approved ones. */

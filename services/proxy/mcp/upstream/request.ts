@@ -21,6 +21,8 @@ export interface Party {
   readonly variant: string
   /** What the client declared and the gateway can carry. */
   readonly capabilities: JsonObject
+  /** Whether the client takes tasks for answers (extension io.modelcontextprotocol/tasks). Modern servers alone learn of it. */
+  readonly tasks: boolean
   /** Whether the client has a session, so that it can be asked on the stream of its call. */
   readonly live: boolean
   /** Version to ask a legacy server for. */
@@ -114,7 +116,9 @@ export function modernMessage(
   const { method, params, party, name, logLevel, wantsProgress, trace } = request
   const meta = upstreamMeta(params, wantsProgress ? id : undefined, trace)
   meta[metaKeys.version] = modernVersion
-  meta[metaKeys.capabilities] = party.capabilities
+  meta[metaKeys.capabilities] = party.tasks
+    ? { ...party.capabilities, extensions: { [metaKeys.tasks]: {} } }
+    : party.capabilities
   meta[metaKeys.clientInfo] = { name: info.name, version: info.version }
   if (logLevel !== undefined) meta[metaKeys.logLevel] = logLevel
   const headers = {
