@@ -182,6 +182,7 @@ export const faults = {
   // Us.
   'config.invalid': no(500, 'The configuration is not valid.'),
   'listen.failed': no(500, 'An address could not be bound.'),
+  'certificate.pending': no(503, 'The certificate of this gateway is not in order.', { retry: true }),
   'ipc.protocol': no(500, 'A process of the gateway speaks another protocol.'),
   'child.exited': no(500, 'A process of the gateway ended unexpectedly.', { retry: true }),
   'drain.timeout': no(503, 'The gateway is restarting; the request did not finish in time.', {

@@ -1,7 +1,7 @@
 import { webcrypto } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import './reflect.ts'
+import '../../shared/reflect.ts'
 import * as x509 from '@peculiar/x509'
 import { ensurePrivateDir, writeFileAtomic } from '../../shared/files.ts'
 

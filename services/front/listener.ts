@@ -1,4 +1,5 @@
-import { createServer as createPlainServer, type Server, type Socket } from 'node:net'
+import { randomBytes } from 'node:crypto'
+import { createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, TLSSocket, type Server as TlsServer } from 'node:tls'
 import type { TlsFiles } from '../../shared/config/tls-files.ts'
 import { Fault } from '../../shared/faults.ts'
@@ -8,12 +9,24 @@ import { type Relay, type RelayLimits, relay } from './relay.ts'
 import { tlsOptions } from './tls.ts'
 import type { Upstreams } from './upstreams.ts'
 
+/** Session tickets are readable with the key that sealed them: so long at most (RFC 9325 §3.4). */
+const ticketKeysEveryMs = 3_600_000
+
 export interface ListenerOptions {
   /** null: plain HTTP. */
   readonly tls: TlsFiles | null
   readonly maxConnections: number
   readonly handshakeTimeoutMs: number
   readonly limits: RelayLimits
+}
+
+export interface ListenerParts {
+  readonly upstreams: Upstreams
+  readonly log: Logger
+  /** DER of an OCSPResponse to staple, or null. */
+  readonly staple: () => Buffer | null
+  /** Takes over a connection before TLS, or calls `next` with it. */
+  readonly intercept: (socket: Socket, next: (socket: Socket) => void) => void
 }
 
 export interface ListenerCounts {
@@ -33,7 +46,8 @@ export class Listener {
     tlsFailures: 0,
     proxyFailures: 0,
   }
-  readonly #server: Server | TlsServer
+  readonly #server: Server
+  readonly #tls: TlsServer | undefined
   readonly #upstreams: Upstreams
   readonly #limits: RelayLimits
   readonly #log: Logger
@@ -41,38 +55,44 @@ export class Listener {
   readonly #clients = new Set<Socket>()
   readonly #relays = new Set<Relay>()
 
-  constructor(options: ListenerOptions, { upstreams, log }: { upstreams: Upstreams; log: Logger }) {
+  constructor(options: ListenerOptions, { upstreams, log, staple, intercept }: ListenerParts) {
     this.#upstreams = upstreams
     this.#limits = options.limits
     this.#log = log
-    const socketOptions = {
+    this.#tls = options.tls ? this.#tlsServer(options.tls, options.handshakeTimeoutMs, staple) : undefined
+    const tls = this.#tls
+    this.#server = createServer({
       allowHalfOpen: true,
       noDelay: true,
       keepAlive: true,
       keepAliveInitialDelay: 60_000,
       // Nothing is read before a proxy is there to take it.
-      pauseOnConnect: options.tls === null,
-    }
-    this.#server = options.tls
-      ? createTlsServer({
-          ...socketOptions,
-          ...tlsOptions(options.tls),
-          handshakeTimeout: options.handshakeTimeoutMs,
-        })
-      : createPlainServer(socketOptions)
+      pauseOnConnect: tls === undefined,
+    })
     this.#server.maxConnections = options.maxConnections
     this.#server.on('drop', () => {
       this.counts.refused++
     })
-    this.#server.on('connection', (socket: Socket) => this.#track(socket))
-    this.#server.on(options.tls ? 'secureConnection' : 'connection', (client: Socket) => {
-      void this.#join(client)
+    this.#server.on('connection', (socket: Socket) => {
+      this.#track(socket)
+      if (tls) intercept(socket, (ready) => tls.emit('connection', ready))
+      else void this.#join(socket)
     })
-    this.#server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+  }
+
+  /** It never listens itself: connections are accepted in front of it, where their first bytes can be looked at. */
+  #tlsServer(files: TlsFiles, handshakeTimeout: number, staple: () => Buffer | null): TlsServer {
+    const server = createTlsServer({ allowHalfOpen: true, ...tlsOptions(files), handshakeTimeout })
+    server.on('secureConnection', (client) => void this.#join(client))
+    server.on('OCSPRequest', (_certificate, _issuer, answer) => answer(null, staple() as Buffer))
+    server.on('tlsClientError', (error: NodeJS.ErrnoException, socket: Socket) => {
       this.counts.tlsFailures++
       this.#log.debug({ client: socket.remoteAddress, code: error.code }, 'TLS handshake failed')
       socket.destroy()
     })
+    const timer = setInterval(() => server.setTicketKeys(randomBytes(48)), ticketKeysEveryMs)
+    timer.unref()
+    return server
   }
 
   /** Begins to accept on an inherited socket. Throws Fault `listen.failed`. */
@@ -82,7 +102,7 @@ export class Listener {
 
   /** New connections get this certificate; open ones keep theirs. */
   setTls(files: TlsFiles): void {
-    if ('setSecureContext' in this.#server) this.#server.setSecureContext(tlsOptions(files))
+    this.#tls?.setSecureContext(tlsOptions(files))
   }
 
   /**

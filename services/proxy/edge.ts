@@ -207,7 +207,7 @@ export class Edge {
         metadata: metadata(() => this.snapshots.latest, this.#keepAlive),
         passthrough: (req, res) => void this.#passthrough.handle(req, res, this.#client(req)),
       },
-      config.mcpPath,
+      config,
       this.#context.log,
     )
     await this.#ingress.listen(config.socketPath)

@@ -18,6 +18,8 @@ export interface Handlers {
   readonly passthrough: Handler
 }
 
+/** RFC 6797 §6.1: a year. */
+const hsts = 'max-age=31536000'
 const noQuery = Object.freeze({})
 
 /**
@@ -25,7 +27,11 @@ const noQuery = Object.freeze({})
  * request in `onRequest` and answers on the raw response, because a body may only be read after authentication, and
  * because parsing, validation and per-request logging are costs without a use here.
  */
-export async function createHttp(handlers: Handlers, mcpPath: string, log: Logger): Promise<Ingress> {
+export async function createHttp(
+  handlers: Handlers,
+  { mcpPath, origin }: { mcpPath: string; origin: string },
+  log: Logger,
+): Promise<Ingress> {
   let ingress: Ingress | undefined
   const app = fastify({
     logger: false,
@@ -49,6 +55,14 @@ export async function createHttp(handlers: Handlers, mcpPath: string, log: Logge
     },
   })
 
+  // For browsers; agents on the MCP path do not read it.
+  const secured = (handler: Handler): Handler =>
+    origin.startsWith('https:')
+      ? (req, res) => {
+          res.setHeader('strict-transport-security', hsts)
+          handler(req, res)
+        }
+      : handler
   const raw = (handler: Handler) => ({
     onRequest: (request: FastifyRequest, reply: FastifyReply) => {
       reply.hijack()
@@ -62,8 +76,8 @@ export async function createHttp(handlers: Handlers, mcpPath: string, log: Logge
     url: mcpPath,
     ...raw(handlers.mcp),
   })
-  for (const url of metadataPaths(mcpPath)) app.all(url, raw(handlers.metadata))
-  app.all('/*', raw(handlers.passthrough))
+  for (const url of metadataPaths(mcpPath)) app.all(url, raw(secured(handlers.metadata)))
+  app.all('/*', raw(secured(handlers.passthrough)))
   app.setNotFoundHandler({}, unreachable)
   await app.ready()
   if (!ingress) throw new Fault('internal', { detail: 'fastify made no server' })

@@ -18,6 +18,7 @@ export function printStatus(status: GatewayStatus, now: number): string {
   const columns = ['process', 'pid', 'state', 'uptime', 'restarts', 'lag', 'memory', 'last error']
   return [
     ...head,
+    ...status.warnings.map((warning) => `  ~ ${warning}`),
     '',
     ...table([columns, ...rows]),
     '',

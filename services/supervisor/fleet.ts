@@ -126,6 +126,15 @@ export class Fleet {
     })
   }
 
+  /** What runs but wants attention, e.g. a certificate whose renewal fails. */
+  warnings(): string[] {
+    return this.slots.flatMap((slot) =>
+      [...(slot.current?.checks ?? [])].flatMap(([name, { status, fault }]) =>
+        status === 'running' && fault ? [`${name}: ${fault.detail ?? fault.text}`] : [],
+      ),
+    )
+  }
+
   /** A configuration that a process could never start with, before it ever ran. */
   startFault(): { slot: string; fault: FaultJson } | undefined {
     for (const slot of this.slots) {

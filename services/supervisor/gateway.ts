@@ -183,8 +183,9 @@ export class Gateway {
       return
     }
     const reasons = fleet.readiness()
-    const line =
-      reasons.length === 0 ? `ready, serving ${this.#config.gatewayUrl}` : `not ready: ${reasons.join('; ')}`
+    const warnings = fleet.warnings()
+    const serving = [`ready, serving ${this.#config.gatewayUrl}`, ...warnings].join('; ')
+    const line = reasons.length === 0 ? serving : `not ready: ${[...reasons, ...warnings].join('; ')}`
     if (line === this.#told) return
     this.#told = line
     const { notifier, log } = this.#options
@@ -193,7 +194,14 @@ export class Gateway {
       void notifier.status(line)
       return
     }
-    log.info({ url: this.#config.gatewayUrl, version: this.status().version }, 'ready')
+    log[warnings.length > 0 ? 'warn' : 'info'](
+      {
+        url: this.#config.gatewayUrl,
+        version: this.status().version,
+        ...(warnings.length > 0 ? { warnings } : {}),
+      },
+      'ready',
+    )
     void notifier[this.#everReady ? 'status' : 'ready'](line)
     this.#everReady = true
     this.#started.resolve()

@@ -40,11 +40,16 @@ export function frontSlice(config: GatewayConfig): ConfigOf['front'] {
       https: { fd: frontFds.https },
       http: config.listen.http === 0 ? null : { fd: frontFds.http },
     },
-    tls: config.tls,
+    tls: tlsSlice(config.tls),
     maxConnections,
     handshakeTimeoutMs,
     proxyWaitMs,
   }
+}
+
+function tlsSlice(tls: GatewayConfig['tls']): ConfigOf['front']['tls'] {
+  if (tls?.source !== 'acme') return tls
+  return { ...tls, domains: [...tls.domains], contact: [...tls.contact] }
 }
 
 export function proxySlice(config: GatewayConfig, worker: number, generation: number): ConfigOf['proxy'] {
@@ -105,7 +110,8 @@ export function stdioSlice(config: GatewayConfig, serversPath: string): ConfigOf
       stateDir,
       serversPath,
       ...(enrolmentSecretPath === null ? [] : [enrolmentSecretPath]),
-      ...(tls === null ? [] : [tls.privateKeyPath]),
+      // The folder of ACME is part of stateDir.
+      ...(tls?.source === 'files' ? [tls.privateKeyPath] : []),
     ],
     maxMessageBytes: maxResponseBytes,
   }

@@ -27,6 +27,8 @@ export interface ReloadStatus {
 export interface GatewayStatus {
   readonly ready: boolean
   readonly reasons: readonly string[]
+  /** What runs but wants attention. */
+  readonly warnings: readonly string[]
   readonly version: string
   readonly pid: number
   readonly url: string
@@ -55,6 +57,7 @@ export function describe({ fleet, config, startedAt, now, lastReload }: StatusSo
   return {
     ready: reasons.length === 0,
     reasons,
+    warnings: fleet.warnings(),
     version,
     pid: process.pid,
     url: config.gatewayUrl,

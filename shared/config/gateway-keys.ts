@@ -1,11 +1,13 @@
 import { isIP } from 'node:net'
 import { logLevelNames } from '../log.ts'
 import { optional, required, secret } from './env.ts'
-import { absolutePath, boolean, domain, httpUrl, integer, list, oneOf, port } from './parsers.ts'
+import { absolutePath, boolean, domain, email, httpUrl, integer, list, oneOf, port, text } from './parsers.ts'
 import { parseTimeouts, type Timeouts, timeoutDefaults } from './timeouts.ts'
 import { valkeyUrl } from './valkey-url.ts'
 
-/** The gateway's environment; the names of the first eleven rows are documented ones. */
+export const acmeChallenges = ['auto', 'http-01', 'tls-alpn-01'] as const
+
+/** The gateway's environment; the documented names come first and keep their meaning. */
 export const gatewayTable = {
   AEMBIT_AUTHORIZATION_SERVER: optional(httpUrl(), null, 'URL of the authorization server; its issuer'),
   AEMBIT_TENANT_URL: optional(httpUrl(), null, 'older name of AEMBIT_AUTHORIZATION_SERVER'),
@@ -16,6 +18,38 @@ export const gatewayTable = {
   AEMBIT_AGENT_CONTROLLER_URL: required(httpUrl({ originOnly: true }), 'URL of the agent controller'),
   AEMBIT_TLS_CERT_CHAIN_PATH: optional(absolutePath, null, 'PEM file: the certificate and its chain'),
   AEMBIT_TLS_PRIVATE_KEY_PATH: optional(absolutePath, null, "PEM file: the certificate's private key"),
+  AEMBIT_ACME_DIRECTORY_URL: optional(
+    httpUrl(),
+    null,
+    'directory of the ACME server that issues the certificate, instead of the two PEM files',
+  ),
+  AEMBIT_ACME_AGREE_TO_TERMS: optional(boolean, false, "you agree to the ACME server's terms of service"),
+  AEMBIT_ACME_DOMAINS: optional(
+    list(domain),
+    [] as string[],
+    "names of the certificate; the gateway URL's host unless told",
+  ),
+  AEMBIT_ACME_CONTACT: optional(
+    list(email),
+    [] as string[],
+    'e-mail addresses that the ACME server may write to',
+  ),
+  AEMBIT_ACME_CHALLENGE: optional(
+    oneOf(acmeChallenges),
+    'auto' as const,
+    'http-01 (port 80), tls-alpn-01 (port 443), or auto: the first that the server offers and we listen for',
+  ),
+  AEMBIT_ACME_EAB_KEY_ID: optional(text, null, 'key id of the external account binding'),
+  AEMBIT_ACME_EAB_HMAC_KEY_PATH: optional(
+    absolutePath,
+    null,
+    'file with the base64url HMAC key of the external account binding',
+  ),
+  AEMBIT_ACME_CA_PATH: optional(
+    absolutePath,
+    null,
+    'PEM file of further authorities that the ACME server itself is trusted by',
+  ),
   AEMBIT_LOG_LEVEL: optional(oneOf(logLevelNames), 'info', 'how much is logged'),
   AEMBIT_METRICS_PORT: optional(port, 9091, 'port of /metrics and /ready; 0 = none'),
   AEMBIT_MCP_SESSION_IDLE_TTL_SECS: optional(

@@ -1,14 +1,14 @@
-import { accessSync, constants } from 'node:fs'
 import { join } from 'node:path'
 import { type Env, type EnvResult, type EnvValues, envDigest, printEnv, readEnv } from './env.ts'
 import { gatewayTable } from './gateway-keys.ts'
+import { checkTls, type TlsSource, toTlsSource } from './gateway-tls.ts'
 import { isLoopbackHost } from './parsers.ts'
+import { checkReadable } from './readable.ts'
 import { readStdioServers } from './stdio-servers.ts'
 import type { Timeouts } from './timeouts.ts'
-import { readTlsFiles, TlsFileError, type TlsPaths } from './tls-files.ts'
 import type { ValkeySettings } from './valkey-url.ts'
 
-type Values = EnvValues<typeof gatewayTable>
+export type Values = EnvValues<typeof gatewayTable>
 
 export interface GatewayConfig {
   readonly logLevel: string
@@ -27,7 +27,7 @@ export interface GatewayConfig {
   /** The local servers that may be started; null: none. */
   readonly stdioServersPath: string | null
   /** null: plain HTTP on loopback. */
-  readonly tls: TlsPaths | null
+  readonly tls: TlsSource | null
   /** Ports; 0 = no such listener. */
   readonly listen: {
     readonly address: string
@@ -73,7 +73,7 @@ function check(
     problem('AEMBIT_TENANT_URL', 'differs from AEMBIT_AUTHORIZATION_SERVER; give one of them')
   }
   checkScheme(values, problem)
-  checkTls(values, problem)
+  checkTls(values, httpPort(values), problem)
   if (values.AEMBIT_PLAIN_HTTP && values.AEMBIT_HTTP_PORT) {
     problem('AEMBIT_HTTP_PORT', 'has no use with AEMBIT_PLAIN_HTTP: there is no https to redirect to')
   }
@@ -102,7 +102,7 @@ function check(
   }
 }
 
-type Tell = (key: keyof typeof gatewayTable, message: string) => void
+export type Tell = (key: keyof typeof gatewayTable, message: string) => void
 
 function checkScheme(values: Partial<Values>, problem: Tell): void {
   const { AEMBIT_PLAIN_HTTP: plain, AEMBIT_LISTEN_ADDRESS: address, AEMBIT_MCP_GATEWAY_URL: url } = values
@@ -111,38 +111,6 @@ function checkScheme(values: Partial<Values>, problem: Tell): void {
   }
   if (plain === false && url?.startsWith('http:')) {
     problem('AEMBIT_MCP_GATEWAY_URL', 'must be https, or set AEMBIT_PLAIN_HTTP=true on loopback')
-  }
-}
-
-function checkTls(values: Partial<Values>, problem: Tell): void {
-  const {
-    AEMBIT_TLS_CERT_CHAIN_PATH: cert,
-    AEMBIT_TLS_PRIVATE_KEY_PATH: key,
-    AEMBIT_PLAIN_HTTP: plain,
-  } = values
-  if (plain) return
-  if (cert === null) problem('AEMBIT_TLS_CERT_CHAIN_PATH', 'is required')
-  if (key === null) problem('AEMBIT_TLS_PRIVATE_KEY_PATH', 'is required')
-  if (!cert || !key) return
-  try {
-    readTlsFiles({ certChainPath: cert, privateKeyPath: key })
-  } catch (error) {
-    if (!(error instanceof TlsFileError)) throw error
-    problem(
-      error.file === 'cert' ? 'AEMBIT_TLS_CERT_CHAIN_PATH' : 'AEMBIT_TLS_PRIVATE_KEY_PATH',
-      error.message,
-    )
-    // Both files are told in one run: a bad certificate must not hide an unreadable key.
-    if (error.file === 'cert')
-      checkReadable(key, (message) => problem('AEMBIT_TLS_PRIVATE_KEY_PATH', message))
-  }
-}
-
-function checkReadable(path: string, problem: (message: string) => void): void {
-  try {
-    accessSync(path, constants.R_OK)
-  } catch (error) {
-    problem(`${path} can not be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`)
   }
 }
 
@@ -169,12 +137,7 @@ function toConfig(values: Values): GatewayConfig {
     controlPlaneSocketPath: values.AEMBIT_CONTROL_PLANE_SOCKET,
     enrolmentSecretPath: values.AEMBIT_ENROLMENT_SECRET_PATH,
     stdioServersPath: values.AEMBIT_STDIO_SERVERS_PATH,
-    tls: values.AEMBIT_PLAIN_HTTP
-      ? null
-      : {
-          certChainPath: values.AEMBIT_TLS_CERT_CHAIN_PATH ?? '',
-          privateKeyPath: values.AEMBIT_TLS_PRIVATE_KEY_PATH ?? '',
-        },
+    tls: toTlsSource(values, url.hostname),
     listen: {
       address: values.AEMBIT_LISTEN_ADDRESS,
       https: values.AEMBIT_HTTPS_PORT,

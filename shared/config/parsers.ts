@@ -59,6 +59,13 @@ export const domain: Parse<string> = (raw) => {
   return raw.toLowerCase()
 }
 
+/** An address such as ops@example.com; no display name. */
+export const email: Parse<string> = (raw) => {
+  if (!/^[^\s@<>",;:?&]+@[^\s@<>",;:?&]+$/.test(raw))
+    throw new Error(`holds "${raw}", which is not an e-mail address`)
+  return raw
+}
+
 /** Names and addresses that never leave this machine. */
 export const isLoopbackHost = (host: string): boolean =>
   host === 'localhost' ||

@@ -28,20 +28,33 @@ export class TlsFileError extends Error {
 /** Reads and checks both files: readable, PEM, key of the leaf, leaf not expired. Throws TlsFileError. */
 export function readTlsFiles({ certChainPath, privateKeyPath }: TlsPaths, now = Date.now()): TlsFiles {
   const cert = read('cert', certChainPath)
-  const leaf = parse(
-    'cert',
-    `${certChainPath} does not begin with a PEM certificate`,
-    () => new X509Certificate(cert),
-  )
+  const leaf = parseLeaf(cert, certChainPath)
   if (Date.parse(leaf.validTo) <= now) {
     throw new TlsFileError('cert', `the certificate in ${certChainPath} expired on ${leaf.validTo}`)
   }
-  const key = read('key', privateKeyPath)
-  const privateKey = parse('key', `${privateKeyPath} holds no unencrypted PEM private key`, () =>
+  return pair(cert, leaf, read('key', privateKeyPath), { cert: certChainPath, key: privateKeyPath })
+}
+
+/** The same for PEM text, expired or not; `names` stand for the files in messages. Throws TlsFileError. */
+export function parseTlsPem(cert: string, key: string, names: { cert: string; key: string }): TlsFiles {
+  return pair(cert, parseLeaf(cert, names.cert), key, names)
+}
+
+function parseLeaf(cert: string, name: string): X509Certificate {
+  return parse('cert', `${name} does not begin with a PEM certificate`, () => new X509Certificate(cert))
+}
+
+function pair(
+  cert: string,
+  leaf: X509Certificate,
+  key: string,
+  names: { cert: string; key: string },
+): TlsFiles {
+  const privateKey = parse('key', `${names.key} holds no unencrypted PEM private key`, () =>
     createPrivateKey(key),
   )
   if (!leaf.checkPrivateKey(privateKey)) {
-    throw new TlsFileError('key', `${privateKeyPath} is not the key of the certificate in ${certChainPath}`)
+    throw new TlsFileError('key', `${names.key} is not the key of the certificate in ${names.cert}`)
   }
   return { cert, key, leaf }
 }

@@ -26,6 +26,21 @@ export type Peer = z.infer<typeof peer>
 
 const fd = z.object({ fd: z.number().int().nonnegative() })
 
+/** Where front takes its certificate from; `config/gateway-tls.ts` explains the fields. */
+const tlsSource = z.discriminatedUnion('source', [
+  z.object({ source: z.literal('files'), certChainPath: z.string(), privateKeyPath: z.string() }),
+  z.object({
+    source: z.literal('acme'),
+    directoryUrl: z.string(),
+    domains: z.array(z.string()).min(1),
+    contact: z.array(z.string()),
+    challenge: z.enum(['auto', 'http-01', 'tls-alpn-01']),
+    eab: z.object({ keyId: z.string(), hmacKeyPath: z.string() }).nullable(),
+    caPath: z.string().nullable(),
+    dir: z.string(),
+  }),
+])
+
 export const configSchemas = {
   front: z.object({
     logLevel: z.string(),
@@ -33,7 +48,7 @@ export const configSchemas = {
     origin: z.string(),
     /** Inherited listening sockets. `https` carries plain HTTP where `tls` is null (loopback only). */
     listeners: z.object({ https: fd, http: fd.nullable() }),
-    tls: z.object({ certChainPath: z.string(), privateKeyPath: z.string() }).nullable(),
+    tls: tlsSource.nullable(),
     maxConnections: z.number().int().positive(),
     handshakeTimeoutMs: z.number().int().positive(),
     /** How long bytes of a client wait for a proxy to come back before the connection is closed. */

@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import t, { type Test } from 'tap'
+import { ManualClock } from '../rig/manual-clock.ts'
 import { FakeControlPlane } from '../sync/fake-control-plane.ts'
-import { ManualClock } from '../sync/manual-clock.ts'
 import { tempDir, until } from '../sync/support.ts'
 import { startTestController } from './support.ts'
 

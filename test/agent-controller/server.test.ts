@@ -1,8 +1,8 @@
 import { request } from 'node:http'
 import t, { type Test } from 'tap'
 import { gatewayEnrolmentSchema } from '../../shared/wire/enrolment.ts'
+import { ManualClock } from '../rig/manual-clock.ts'
 import { FakeControlPlane } from '../sync/fake-control-plane.ts'
-import { ManualClock } from '../sync/manual-clock.ts'
 import { tempDir, until } from '../sync/support.ts'
 import { startTestController } from './support.ts'
 

@@ -205,7 +205,11 @@ t.test('a new certificate counts for new connections; open ones stay', async (t)
   open.write('GET /still HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n')
   t.match(await text(open), /"url":"\/still"/)
 
-  const mixed = { certChainPath: first.certChainPath, privateKeyPath: second.privateKeyPath }
+  const mixed = {
+    source: 'files' as const,
+    certChainPath: first.certChainPath,
+    privateKeyPath: second.privateKeyPath,
+  }
   front.send({ type: 'configure', epoch: 3, config: front.config({ tls: mixed }) })
   const { fault } = await front.report('rejected', ({ epoch }) => epoch === 3)
   t.equal(fault.code, 'config.invalid')

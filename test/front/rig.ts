@@ -92,9 +92,10 @@ export async function startFront(
   tls: ConfigOf['front']['tls'],
   proxies: string[],
   changes: Partial<ConfigOf['front']> = {},
+  ports = { https: 0, http: 0 },
 ): Promise<RunningFront> {
-  const https: OwnedSocket = bindTcp('127.0.0.1', 0, 'TEST')
-  const http: OwnedSocket = bindTcp('127.0.0.1', 0, 'TEST')
+  const https: OwnedSocket = bindTcp('127.0.0.1', ports.https, 'TEST')
+  const http: OwnedSocket = bindTcp('127.0.0.1', ports.http, 'TEST')
   const child = fork(script, [], {
     execArgv: [],
     stdio: ['ignore', 'inherit', 'inherit', 'ipc', https.fd, http.fd],

@@ -22,6 +22,7 @@ const commonName = '550403'
 const subjectAltName = '551d11'
 
 export interface TestCertificate {
+  source: 'files'
   certChainPath: string
   privateKeyPath: string
   pem: string
@@ -55,5 +56,5 @@ export function makeCertificate(
   const privateKeyPath = join(dir, `${name}.key`)
   writeFileSync(certChainPath, pem)
   writeFileSync(privateKeyPath, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 })
-  return { certChainPath, privateKeyPath, pem }
+  return { source: 'files', certChainPath, privateKeyPath, pem }
 }

@@ -65,6 +65,7 @@ t.test('what is wrong stands first', async (t) => {
     {
       ready: false,
       reasons: ['sync.control_plane: failing (no route)'],
+      warnings: ['front.certificate: renewal is due and fails'],
       version: '1',
       pid: 1,
       url: 'https://gw.example/mcp',

@@ -8,7 +8,7 @@ import {
   credentialAnswerSchema,
   sealingKeysSchema,
 } from '../../shared/wire/credential.ts'
-import { ManualClock } from './manual-clock.ts'
+import { ManualClock } from '../rig/manual-clock.ts'
 import { type SyncRun, startRig } from './rig.ts'
 import { until } from './support.ts'
 

@@ -1,8 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import t from 'tap'
 import { startTestController } from '../agent-controller/support.ts'
+import { ManualClock } from '../rig/manual-clock.ts'
 import { FakeControlPlane } from './fake-control-plane.ts'
-import { ManualClock } from './manual-clock.ts'
 import { startRig, startTestSync } from './rig.ts'
 import { tempDir, until } from './support.ts'
 

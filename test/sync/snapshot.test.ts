@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import t from 'tap'
+import { ManualClock } from '../rig/manual-clock.ts'
 import { makeSigner, sampleSnapshot, sign } from './fake-control-plane.ts'
-import { ManualClock } from './manual-clock.ts'
 import { startRig } from './rig.ts'
 import { until } from './support.ts'
 

@@ -59,6 +59,7 @@ for (const version of ['http1', 'http2'] as const) {
     })
     t.strictSame([answer.status, answer.text], [200, 'one two 7'])
     t.equal(answer.headers['x-own'], 'kept')
+    t.equal(answer.headers['strict-transport-security'], 'max-age=31536000')
     t.notMatch(answer.headers, { 'keep-alive': 'timeout=5' })
     const { req, body } = seen.at(-1)!
     t.strictSame([req.method, req.url, body], ['POST', '/connect/token?x=%20y', 'a=b&c=d'])
