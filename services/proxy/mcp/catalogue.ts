@@ -75,7 +75,7 @@ export interface Catalogue {
   /** The last listing in memory, fresh or not. */
   peek(kind: ListKind, server: ServerWorkload, party: Party): readonly JsonObject[] | undefined
   /** The server said that its list changed: what is held is a last resort from now on. */
-  changed(kind: ListKind, server: ServerWorkload): void
+  changed(kind: ListKind, server: Pick<ServerWorkload, 'id' | 'url'>): void
   /** Asks for tools ahead of the client, with a time-out of its own. */
   warm(server: ServerWorkload, party: Party): void
 }
@@ -99,7 +99,8 @@ export function createCatalogue(deps: {
   const changes = new Map<string, number>()
   const timeout = (name: string, otherwise: number): number => config.timeouts[name] ?? otherwise
 
-  const sharedKey = (kind: ListKind, server: ServerWorkload): string => `${kind}\n${server.id}\n${server.url}`
+  const sharedKey = (kind: ListKind, server: Pick<ServerWorkload, 'id' | 'url'>): string =>
+    `${kind}\n${server.id}\n${server.url}`
   const keyOf = (kind: ListKind, server: ServerWorkload, party: Party): string =>
     `${sharedKey(kind, server)}\n${party.variant}\n${party.principalKey}`
 

@@ -68,6 +68,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       accessOf,
       random: deps.random ?? Math.random,
       standing: deps.standing,
+      peers: deps.peers,
       levelOf: (session) => sessionLevels.get(session),
     },
     Math.ceil(config.limits.concurrent * listenShare),
@@ -154,6 +155,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       resume: (request, waiter) => parked.resume(request, waiter),
       answer: (owner, message) => flights.resolve(owner, message),
       cancel: (owner, requestId) => void flights.cancel(owner, requestId),
+      noticed: (notice) => notices.noticed(notice),
       endSession,
     },
     async handle(call) {

@@ -3,7 +3,7 @@ import { Fault } from '../../../shared/faults.ts'
 import { createHttpClient, type HttpClient } from '../../../shared/http-client.ts'
 import type { Peer } from '../../../shared/ipc/contract.ts'
 import type { Logger } from '../../../shared/log.ts'
-import type { Peers, ResumeRequest, Turn, Waiter } from '../mcp/protocol/peers.ts'
+import type { PeerNotice, Peers, ResumeRequest, Turn, Waiter } from '../mcp/protocol/peers.ts'
 import type { JsonRpcResponse, RequestId } from '../mcp/protocol/types.ts'
 import {
   type endingSchema,
@@ -97,6 +97,10 @@ export class PeerLink implements Peers {
   /** Whoever holds the call ends it: a client's id does not say where it runs. */
   cancel(owner: string, requestId: RequestId): void {
     void this.#tellAll(paths.cancellations, { owner, requestId })
+  }
+
+  notice(notice: PeerNotice): void {
+    void this.#tellAll(paths.notices, notice)
   }
 
   /** Resolves when every worker that answers knows. */

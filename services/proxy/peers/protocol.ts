@@ -14,6 +14,7 @@ export const paths = {
   levels: '/v1/levels',
   lastUses: '/v1/last-uses',
   sessions: '/v1/sessions',
+  notices: '/v1/notices',
 } as const
 
 const object = z.custom<JsonObject>(
@@ -46,6 +47,20 @@ export const cancellationSchema = z.object({
   owner: name,
   requestId: z.union([z.string().max(1024), z.number()]),
 })
+const uri = z.string().max(4_096)
+export const noticeSchema = z.union([
+  z.object({
+    list: z.enum(['tools', 'prompts', 'resources']),
+    server: z.object({ id: z.string().max(200), url: z.string().max(4_096) }),
+  }),
+  z.object({ owner: name, unwatched: uri }),
+  z.object({
+    owner: name,
+    message: z
+      .object({ jsonrpc: z.literal('2.0'), method: z.string().max(200), params: object.optional() })
+      .transform((value) => value as JsonRpcNotification),
+  }),
+])
 /** `until`: when the id would be dead anyway, ms since the epoch. */
 export const endingSchema = z.object({ id: name, uuid, until: z.number() })
 export const levelSchema = z.object({ uuid, level: z.string().max(20) })

@@ -14,6 +14,7 @@ import {
   endingSchema,
   lastUseSchema,
   levelSchema,
+  noticeSchema,
   paths,
   resumeSchema,
   type SharedSessions,
@@ -94,6 +95,9 @@ export class PeerServer {
         calls.cancel(owner, requestId)
         return json(response, {})
       }
+      case paths.notices:
+        calls.noticed(await this.#read(request, noticeSchema))
+        return json(response, {})
       case paths.endings: {
         const { id, uuid, until } = await this.#read(request, endingSchema)
         sessions.ended(uuid, until)

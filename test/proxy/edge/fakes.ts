@@ -113,6 +113,7 @@ export class FakeCore implements McpCore {
     },
     answer: () => {},
     cancel: () => {},
+    noticed: () => {},
     endSession: async () => {},
   }
   readonly ended: Session[] = []

@@ -4,16 +4,20 @@ import type { Access } from '../access.ts'
 import type { Catalogue } from '../catalogue.ts'
 import type { RequestCall } from '../flight.ts'
 import { changedMethod, changeOf, type ListChange, updatedMethod } from '../protocol/changes.ts'
+import type { PeerNotice, Peers } from '../protocol/peers.ts'
 import type { JsonRpcNotification } from '../protocol/types.ts'
 import type { Party } from '../upstream/request.ts'
 import type { ChannelDeps } from './channel.ts'
 import { Channels } from './channels.ts'
 import type { Listener } from './listen.ts'
+import { Throttle } from './throttle.ts'
 import { Watches, type WatchesDeps } from './watches.ts'
 
 /** Streams of one person, over all their agents. */
 const maxPerPerson = 32
 const closeMs = 1_000
+/** Other workers hear of one list at most this often. */
+const tellPeersMs = 200
 
 /** Methods that go to servers, and the list that the client sees by them. */
 const ofServers = new Map<string, ListChange | null>([
@@ -37,6 +41,8 @@ export class Notices {
   readonly #perPerson = new Map<string, number>()
   #draining = false
   readonly #catalogue: Catalogue
+  readonly #peers: Peers | undefined
+  readonly #telling = new Throttle(tellPeersMs)
 
   /** `max`: streams of all clients together; each holds one of the requests that the worker takes at a time. */
   constructor(
@@ -44,6 +50,7 @@ export class Notices {
     max: number,
   ) {
     this.#catalogue = deps.catalogue
+    this.#peers = deps.peers
     this.channels = new Channels({ ...deps, changed: (change, server) => this.#changed(change, server) })
     this.watches = new Watches({ ...deps, channels: this.channels })
     this.#max = max
@@ -87,7 +94,21 @@ export class Notices {
     if (change) this.#changed(change, server)
   }
 
+  /** Another worker heard something that concerns this one too. */
+  noticed(notice: PeerNotice): void {
+    if ('list' in notice) this.#forget(notice.list, notice.server)
+    else this.watches.noticed(notice)
+  }
+
   #changed(change: ListChange, server: ServerWorkload): void {
+    this.#forget(change, server)
+    const { id, url } = server
+    this.#telling.run(`${change}\n${id}\n${url}`, () =>
+      this.#peers?.notice({ list: change, server: { id, url } }),
+    )
+  }
+
+  #forget(change: ListChange, server: Pick<ServerWorkload, 'id' | 'url'>): void {
     this.#catalogue.changed(change, server)
     if (change === 'resources') this.#catalogue.changed('resourceTemplates', server)
   }

@@ -7,6 +7,7 @@ import type { Access } from '../access.ts'
 import type { Answered, Flights } from '../flight.ts'
 import { partyOf } from '../party.ts'
 import { changedMethod, listChanges, updatedMethod } from '../protocol/changes.ts'
+import type { Peers, SessionNotice } from '../protocol/peers.ts'
 import { logLevels } from '../protocol/shape.ts'
 import type { JsonRpcNotification, JsonRpcRequest, McpCall, Session, Standing } from '../protocol/types.ts'
 import { askClient } from '../rounds/live.ts'
@@ -16,6 +17,7 @@ import { fingerprint } from './fingerprint.ts'
 import { Outbox } from './outbox.ts'
 import { Places } from './places.ts'
 import type { Granted } from './subscriptions.ts'
+import { Throttle } from './throttle.ts'
 
 /** Sessions that are remembered; the one unused for longest is forgotten first. */
 const maxSessions = 10_000
@@ -26,6 +28,8 @@ const maxUris = 256
 /** Without a request for so long nothing is held at servers for a session; its next request takes it up again. */
 const idleMs = 15 * 60_000
 const sweepMs = 60_000
+/** Other workers hear of one resource at most this often. */
+const tellPeersMs = 200
 const nobodyThere: Answered = {
   error: { code: -32603, message: 'The client has no request open on which it could be asked.' },
 }
@@ -35,6 +39,7 @@ export interface WatchesDeps {
   readonly flights: Flights
   readonly clock: Clock
   readonly standing: Standing | undefined
+  readonly peers: Peers | undefined
   accessOf(index: PolicyIndex, principal: McpCall['principal'], circumstances: Circumstances): Access
   /** Log level that the session asked for, if any. */
   levelOf(session: Session): string | undefined
@@ -101,8 +106,20 @@ export class Watches {
     return places.watch(uri, servers, stop)
   }
 
-  unsubscribe(call: SessionCall, uri: string): void {
-    const watch = this.#watches.get(call.session.id)
+  unsubscribe({ session: { id } }: SessionCall, uri: string): void {
+    this.#unwatch(id, uri)
+    // Whichever worker took the subscription.
+    this.#deps.peers?.notice({ owner: id, unwatched: uri })
+  }
+
+  /** Another worker heard this for a session, which may ask us next. */
+  noticed(notice: SessionNotice): void {
+    if ('unwatched' in notice) this.#unwatch(notice.owner, notice.unwatched)
+    else this.#watches.peek(notice.owner)?.outbox.push(notice.message)
+  }
+
+  #unwatch(sessionId: string, uri: string): void {
+    const watch = this.#watches.peek(sessionId)
     watch?.places.release(uri)
     watch?.outbox.forget(updatedMethod, uri)
   }
@@ -139,6 +156,7 @@ class Watch {
   asleep = true
   readonly #deps: WatchesDeps
   readonly #session: Session
+  readonly #telling = new Throttle(tellPeersMs)
   #principal: McpCall['principal'] | undefined
   #access: Access
   #unfollow: (() => void) | undefined
@@ -209,6 +227,14 @@ class Watch {
       if (wanted !== undefined && logLevels.indexOf(String(params?.level)) < logLevels.indexOf(wanted)) return
     } else if (method === 'notifications/progress' || method === 'notifications/cancelled') return
     this.outbox.push(notification)
+    // Lists are heard by each worker that the session uses; a resource by the one that took the subscription.
+    if (method === updatedMethod && this.outbox.size > 0) this.#tellPeers(notification)
+  }
+
+  /** It waits here; the session's next request may reach another worker. The client may so hear it twice. */
+  #tellPeers(message: JsonRpcNotification): void {
+    const owner = this.#session.id
+    this.#telling.run(String(message.params?.uri), () => this.#deps.peers?.notice({ owner, message }))
   }
 
   /** On a stream of the same session, that of a call at the same server where there is one. */

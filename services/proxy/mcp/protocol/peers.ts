@@ -1,3 +1,4 @@
+import type { ListChange } from './changes.ts'
 import type { Era, JsonObject, JsonRpcNotification, JsonRpcResponse, RequestId } from './types.ts'
 
 /** The answer of a server to one request. */
@@ -37,6 +38,19 @@ export interface ResumeRequest {
   readonly inputResponses: JsonObject
 }
 
+/** A server's list changed: what any worker holds of it is old. */
+export interface ListNotice {
+  readonly list: ListChange
+  readonly server: { readonly id: string; readonly url: string }
+}
+
+/** For a client's session, whichever worker it asks next: what it is to be told, or what it watches no more. */
+export type SessionNotice =
+  | { readonly owner: string; readonly message: JsonRpcNotification }
+  | { readonly owner: string; readonly unwatched: string }
+
+export type PeerNotice = ListNotice | SessionNotice
+
 /** The other workers of this gateway, for what a client sends to us and they hold. */
 export interface Peers {
   /** What this worker is called by the others, in ids that clients carry. */
@@ -46,6 +60,8 @@ export interface Peers {
   /** A client's answer to a question that `holder` asked on one of its streams. */
   answer(holder: string, owner: string, message: JsonRpcResponse): void
   cancel(owner: string, requestId: RequestId): void
+  /** Tells all; lost where a worker does not take it in time. */
+  notice(notice: PeerNotice): void
 }
 
 /** What other workers may ask of this one's calls. `owner`: a session id, or the person for clients without one. */
@@ -53,6 +69,7 @@ export interface LocalCalls {
   resume(request: ResumeRequest, waiter: Waiter): Promise<Turn>
   answer(owner: string, message: JsonRpcResponse): void
   cancel(owner: string, requestId: RequestId): void
+  noticed(notice: PeerNotice): void
   /** Ends what belongs to a client's session here. */
   endSession(id: string): Promise<void>
 }
