@@ -13,6 +13,8 @@ import { createNetworks } from './credentials/networks.ts'
 import { createOAuthClients } from './credentials/oauth-clients.ts'
 import { createOwnTokens } from './credentials/own-tokens.ts'
 import { createProvider } from './credentials/providers/index.ts'
+import { createSharedAccounts } from './credentials/shared-account.ts'
+import { registerSharedAccounts, type SharedAdministration } from './credentials/shared-routes.ts'
 import { createTickets } from './credentials/tickets.ts'
 import { createUserTokens } from './credentials/user-tokens.ts'
 import { createVault } from './credentials/vault.ts'
@@ -51,6 +53,8 @@ export interface CredentialPlane {
   issue(request: CredentialRequest): Promise<CredentialAnswer>
   /** The pages on which people connect their accounts. */
   register(app: FastifyInstance): void
+  /** Shared accounts, for the administration API; undefined before `register`. */
+  shared(): SharedAdministration | undefined
   /** Deletes what has expired. */
   sweep(): void
   close(): Promise<void>
@@ -90,6 +94,8 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
   const issued = createIssuedCredentials(clock, random)
   const issuer = (): string => snapshots.current().config.authorizationServer.issuer
   const own = createOwnTokens({ issuer, keys: () => keys.privateJwks().keys, clock })
+  const shared = createSharedAccounts({ vault, states, clients, networks, origin, clock, log })
+  let administration: SharedAdministration | undefined
   const connections = createConnections({ vault, states, clients, networks, changes, origin, clock, log })
   return {
     issue: createCredentialIssuer({
@@ -98,6 +104,7 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
       circumstances,
       provider: (config) =>
         createProvider(config, {
+          shared,
           tokens,
           tickets,
           grantOf: connections.grantOf,
@@ -112,6 +119,15 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
       log,
     }),
     register: (app) => {
+      administration = registerSharedAccounts(app, {
+        shared,
+        snapshots,
+        browser,
+        tickets,
+        audit,
+        origin,
+        log,
+      })
       registerClientDocuments(app, { snapshots, origin, clientName })
       registerConnections(app, {
         sessions,
@@ -125,6 +141,7 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
         log,
       })
     },
+    shared: () => administration,
     sweep: () => {
       tickets.sweep()
       states.sweep()

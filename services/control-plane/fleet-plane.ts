@@ -5,6 +5,7 @@ import { loadAdminToken } from './api/admin-token.ts'
 import { registerApi } from './api/routes.ts'
 import type { IssuancePolicy } from './authorization/gate.ts'
 import { createRateLimit } from './authorization/rate-limit.ts'
+import type { SharedAdministration } from './credentials/shared-routes.ts'
 import { type AccessEvents, createAccessEvents } from './events/access.ts'
 import { type AuditLog, createAuditLog } from './events/audit.ts'
 import { createEventStore } from './events/store.ts'
@@ -33,6 +34,7 @@ export interface FleetPlaneDeps {
   readonly adminTokenPath: string
   readonly version: string
   readonly issueCredential: MachineAppDeps['issueCredential']
+  readonly shared: () => SharedAdministration | undefined
   readonly circumstances: CircumstancesOf
 }
 
@@ -111,6 +113,7 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
         toolPins,
         audit,
         accessEvents,
+        shared: deps.shared,
         version,
         clock,
         log,

@@ -79,6 +79,7 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       version,
       adminTokenPath: join(stateDir, 'admin-token'),
       issueCredential: (request) => credentials.issue(request),
+      shared: () => credentials.shared(),
       circumstances,
     })
     const identity = await createIdentityPlane(

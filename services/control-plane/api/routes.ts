@@ -4,6 +4,7 @@ import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import { createRateLimit } from '../authorization/rate-limit.ts'
+import type { SharedAdministration } from '../credentials/shared-routes.ts'
 import type { AccessEvents } from '../events/access.ts'
 import type { AuditLog } from '../events/audit.ts'
 import type { EventStore } from '../events/store.ts'
@@ -13,6 +14,7 @@ import type { SnapshotSource } from '../fleet/snapshots.ts'
 import type { ToolPins } from '../fleet/tool-pins.ts'
 import type { AdminCheck } from './admin-token.ts'
 import { answer, list, pageQuery, parse } from './answers.ts'
+import { registerCredentialProviders } from './credential-providers.ts'
 import { registerKillSwitch } from './kill-switch.ts'
 import { registerToolPins } from './tool-pins.ts'
 
@@ -25,6 +27,7 @@ export interface ApiDeps {
   readonly toolPins: ToolPins
   readonly audit: AuditLog
   readonly accessEvents: AccessEvents
+  readonly shared: () => SharedAdministration | undefined
   readonly version: string
   readonly clock: Clock
   readonly log: Logger
@@ -65,6 +68,7 @@ export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
     toolPins,
     audit,
     accessEvents,
+    shared,
     version,
     clock,
     log,
@@ -130,6 +134,7 @@ export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
         const found = audit.query({ category, page, perPage })
         return list(found.entries, page, perPage, found.total, 'desc')
       })
+      registerCredentialProviders(app, shared)
       registerKillSwitch(app, { killSwitch, snapshots, audit, log })
       registerToolPins(app, { toolPins, snapshots, audit })
 

@@ -155,6 +155,28 @@ export function createCredentialProviderSchema(secret: z.ZodType<Secret>) {
         path: ['clientId'],
         message: 'is missing, add the client id that is registered at oauthTokenUrl',
       }),
+    z
+      .strictObject({
+        ...common,
+        type: z.literal('oauth-authorization-code'),
+        clientId: text,
+        clientSecret: secret.optional(),
+        scopes: scopes.default([]),
+        /** Issuer, or the whole address of its metadata document. */
+        oauthDiscoveryUrl: webUrl.optional(),
+        ...endpoints,
+        isPkceRequired: z.boolean().default(true),
+        /** How long an authorization counts before an administrator has to give it again; refreshing does not extend it. */
+        lifetime: duration('365d', '3650d'),
+        customParameters,
+        header: header.optional(),
+        ...reach,
+      })
+      .refine(endpointsFit, endpointsProblem)
+      .refine((value) => (value.oauthTokenUrl === undefined) !== (value.oauthDiscoveryUrl === undefined), {
+        path: ['oauthDiscoveryUrl'],
+        message: 'is one of two ways, write it or oauthAuthorizationUrl and oauthTokenUrl',
+      }),
     z.strictObject({
       ...common,
       type: z.literal('oauth-client-credential'),

@@ -131,6 +131,7 @@ export async function startFleet(options: FleetOptions = {}) {
     toolPins,
     audit,
     accessEvents,
+    shared: () => undefined,
     events,
     http,
     lines,

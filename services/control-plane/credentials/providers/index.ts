@@ -6,6 +6,7 @@ import { createEntraProvider } from './azure-entra-federation.ts'
 import { createGoogleProvider } from './gcp-identity-federation.ts'
 import { createUserTokenProvider } from './mcp-user-based-access-token.ts'
 import { createNoneProvider } from './none.ts'
+import { createSharedAccountProvider } from './oauth-authorization-code.ts'
 import { createClientCredentialProvider } from './oauth-client-credential.ts'
 import { createIdTokenProvider } from './oidc-id-token.ts'
 import type { CredentialProvider, ProviderDeps } from './provider.ts'
@@ -22,6 +23,8 @@ export function createProvider(config: CredentialProviderConfig, deps: ProviderD
       return createBasicProvider(config)
     case 'mcp-user-based-access-token':
       return createUserTokenProvider(config, deps)
+    case 'oauth-authorization-code':
+      return createSharedAccountProvider(config, deps)
     case 'oauth-client-credential':
       return createClientCredentialProvider(config, deps)
     case 'oidc-id-token':

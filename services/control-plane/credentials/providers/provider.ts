@@ -6,6 +6,7 @@ import type { Grant, Target } from '../grants.ts'
 import type { IssuedCredentials } from '../issued.ts'
 import type { Networks } from '../networks.ts'
 import type { OwnTokens } from '../own-tokens.ts'
+import type { SharedAccounts } from '../shared-account.ts'
 import type { Tickets } from '../tickets.ts'
 import type { UserTokens } from '../user-tokens.ts'
 
@@ -34,6 +35,7 @@ export interface ProviderDeps {
   readonly tokens: UserTokens
   readonly tickets: Tickets
   readonly grantOf: (target: Target) => Grant
+  readonly shared: SharedAccounts
   readonly issued: IssuedCredentials
   readonly own: OwnTokens
   readonly networks: Networks
