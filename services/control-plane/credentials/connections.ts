@@ -63,8 +63,6 @@ export interface ConnectionsDeps {
 }
 
 const rediscoverMs = 60_000
-/** For the page that asks for consent: a server may name another authorization server since it refused a token. */
-const freshMs = 1_000
 
 /** People's connections to servers: made with their consent in a browser, undone by them. */
 export function createConnections(deps: ConnectionsDeps): Connections {
@@ -94,7 +92,8 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   const about = ({ subject, serverId, providerId }: CredentialKey) => ({ subject, serverId, providerId })
 
   return {
-    preview: (target, scope) => wanted(target, scope, freshMs),
+    // A person came back since the server refused a token: it may name another authorization server by now.
+    preview: (target, scope) => wanted(target, scope, 0),
     grantOf: (target) => userGrant(target, { networks, clients, preview: (asked) => discovered(asked) }),
     begin: async (user, target, browser, scope) => {
       const { server, provider } = target

@@ -8,7 +8,7 @@ import { principalKeyOf } from './party.ts'
 import { isChange } from './protocol/changes.ts'
 import { faultError, isObject } from './protocol/jsonrpc.ts'
 import type { ResumeRequest, Turn, UpstreamAnswer, Waiter } from './protocol/peers.ts'
-import { isPlain, logLevels, metaKeys, shapeError, shapeResult, withId } from './protocol/shape.ts'
+import { isPlain, logLevels, metaKeys, shapeError, shapeResult, statusOf, withId } from './protocol/shape.ts'
 import type {
   ContentSecurityVerdict,
   JsonObject,
@@ -71,8 +71,12 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
     const answer = await send(context, target)
     const { error, result = {} } = answer.response
     if (error) {
-      record(200, `the server answered error ${error.code}`, 'upstream.error')
-      return answerOfError(context, error)
+      const answered = answerOfError(context, error)
+      // On a stream the status went out before.
+      const alone = !context.flight.streaming && 'error' in answered
+      const status = alone ? statusOf(answered.error, call.era) : 200
+      record(status, `the server answered error ${error.code}`, 'upstream.error')
+      return answered
     }
     if (result.isError === true) record(200, 'the tool reported an error', 'tool.error')
     else record(200)

@@ -33,6 +33,9 @@ export async function startHost(revision: Revision): Promise<Host> {
     const agent = rig.agent('ann', { era: revision === '2026-07-28' ? 'modern' : 'legacy' })
     try {
       return await play(agent, id, scenario)
+    } catch (error) {
+      // What the control plane said tells a refused configuration from a slow machine.
+      throw new Error(`${String(error)}\n${plane.log.tail(5)}`, { cause: error })
     } finally {
       await agent.close()
     }

@@ -14,7 +14,7 @@ export interface Scenario {
   }
 }
 
-const reachedWithinMs = 20_000
+const reachedWithinMs = 60_000
 /** A person gives up as well. */
 const maxConsents = 6
 
@@ -72,7 +72,10 @@ export async function play(agent: ScriptedAgent, id: string, { context }: Scenar
   done.push(`tools: ${tools.map(({ name }) => name).join(', ')}`)
   const calls =
     context.toolCalls?.map((wanted) => ({ ...wanted, name: `${id}_${wanted.name}` })) ??
-    tools.map(({ name, inputSchema }) => ({ name, arguments: exampleOf(inputSchema) }))
+    tools.map(({ name, inputSchema }) => ({
+      name,
+      arguments: exampleOf(inputSchema, tools.find((other) => other.name !== name)?.inputSchema),
+    }))
   for (const wanted of calls) if (own(wanted.name)) await call(wanted.name, wanted.arguments)
   const { resources } = await client.listResources().catch(() => ({ resources: [] }))
   for (const { uri } of resources) await client.readResource({ uri })
@@ -100,8 +103,8 @@ async function reached(client: Client, id: string): Promise<void> {
   }
 }
 
-/** Arguments that fit a schema, as far as tools of the suite ask. */
-function exampleOf(schema: unknown): Record<string, unknown> {
+/** Arguments that fit a schema, as far as tools of the suite ask. `another`: for a tool that wants a schema told back. */
+function exampleOf(schema: unknown, another: unknown): Record<string, unknown> {
   const { properties = {}, required = [] } = schema as {
     properties?: Record<string, { type?: string }>
     required?: string[]
@@ -109,7 +112,10 @@ function exampleOf(schema: unknown): Record<string, unknown> {
   const values: Record<string, unknown> = { number: 3, integer: 3, boolean: true, array: [], object: {} }
   return Object.fromEntries(
     Object.entries(properties)
-      .filter(([name, { type }]) => required.includes(name) || type === 'string')
-      .map(([name, { type = 'string' }]) => [name, values[type] ?? 'us-west1']),
+      .filter(([name, { type }]) => name === 'schema' || required.includes(name) || type === 'string')
+      .map(([name, { type = 'string' }]) => [
+        name,
+        name === 'schema' ? another : (values[type] ?? 'us-west1'),
+      ]),
   )
 }

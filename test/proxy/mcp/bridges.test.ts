@@ -307,6 +307,12 @@ t.test('a capability that a server misses is named with the status that belongs 
     { status: 200, last: { error: { code: -32603 } } },
     'a code that a legacy client would not know',
   )
+  const codes = rig.events.flatMap((event) =>
+    event.type === 'response' && event.toolName === 'x'
+      ? [(event as { httpResponseCode?: number }).httpResponseCode]
+      : [],
+  )
+  t.same(codes, [400, 200], 'the trail says what was sent')
 })
 
 t.test('a legacy server that wants a page visited asks a modern client by input_required', async (t) => {

@@ -256,6 +256,55 @@ t.test('definitions that a server gives to everyone are listed before an account
   t.same(outcomes(bob), [{ server: 'a', outcome: 'authorization_required', stale: true }])
 })
 
+t.test('the order is the configuration’s and each server’s own, whoever answers first', async (t) => {
+  const rig = await startRig()
+  let slow: 'a' | 'b' = 'a'
+  const answering = (id: 'a' | 'b') =>
+    startLegacy(ok, {
+      methods: {
+        'tools/list': (body, response) => {
+          const tools = ['z', 'm', 'a'].map((name) => ({ name, inputSchema: { type: 'object' } }))
+          const answer = (): void => json(() => ({ tools }))(body, response)
+          if (slow === id) setTimeout(answer, 50)
+          else answer()
+        },
+      },
+    })
+  const [a, b] = await Promise.all([answering('a'), answering('b')])
+  t.teardown(() => Promise.all([rig.close(), a.close(), b.close()]))
+  rig.setServers([
+    { prefix: 'a', url: a.url },
+    { prefix: 'b', url: b.url },
+  ])
+  const order = ['a_z', 'a_m', 'a_a', 'b_z', 'b_m', 'b_a']
+  t.same(namesOf(await list(rig, 'tools/list')), order)
+  slow = 'b'
+  t.same(namesOf(await list(rig, 'tools/list', {}, { 'x-subject': 'bob@acme.test' })), order)
+})
+
+t.test('a listing stays as long as its server says, five minutes at most', async (t) => {
+  let now = 1_000_000
+  let ttlMs = 60_000
+  const rig = await startRig({ now: () => now })
+  const server = await startScripted(() => ({
+    result: { tools: [{ name: 'go', inputSchema: { type: 'object' } }], ttlMs },
+  }))
+  t.teardown(() => Promise.all([rig.close(), server.close()]))
+  rig.setServers([{ prefix: 'a', url: server.url }])
+  const asked = () => server.calls().filter(({ method }) => method === 'tools/list').length
+  await list(rig, 'tools/list')
+  now += 59_000
+  await list(rig, 'tools/list')
+  t.equal(asked(), 1)
+  now += 2_000
+  ttlMs = 86_400_000
+  await list(rig, 'tools/list')
+  t.equal(asked(), 2)
+  now += 301_000
+  await list(rig, 'tools/list')
+  t.equal(asked(), 3)
+})
+
 t.test('one person’s listing is never another’s', async (t) => {
   const rig = await startRig()
   const server = await startLegacy(ok, {
