@@ -1,4 +1,4 @@
-import type { AccessPolicy, Block, Snapshot } from '../wire/snapshot.ts'
+import type { AccessPolicy, Block, ContentGuard, Snapshot } from '../wire/snapshot.ts'
 import { type CompiledCondition, compileCondition } from './conditions.ts'
 import { type CompiledToolAccess, compileToolAccess } from './tool-access.ts'
 import type { CompiledPolicy, PolicyIndex } from './types.ts'
@@ -16,7 +16,14 @@ export function indexSnapshot(snapshot: Snapshot): PolicyIndex {
       each.type === 'AembitMcpToolAccessControl' ? [[each.id, compileToolAccess(each)] as const] : [],
     ),
   )
-  const compiled = snapshot.policies.map((policy) => compile(policy, conditions, toolAccess, contentIds))
+  const guards = new Map(
+    contentSecurity.flatMap((each) =>
+      each.type === 'AembitMcpToolAccessControl' ? [] : [[each.id, each] as const],
+    ),
+  )
+  const compiled = snapshot.policies.map((policy) =>
+    compile(policy, conditions, toolAccess, guards, contentIds),
+  )
   const group = (key: 'clientWorkload' | 'serverWorkload', kind: AccessPolicy['kind']) => {
     const groups = new Map<string, CompiledPolicy[]>()
     for (const each of compiled) {
@@ -53,6 +60,7 @@ function compile(
   policy: AccessPolicy,
   known: ReadonlyMap<string, CompiledCondition>,
   toolAccess: ReadonlyMap<string, CompiledToolAccess>,
+  guards: ReadonlyMap<string, ContentGuard>,
   contentIds: ReadonlySet<string>,
 ): CompiledPolicy {
   const { accessConditions = [], contentSecurity = [] } = policy
@@ -64,6 +72,7 @@ function compile(
     conditions: conditions.filter((each) => !ofTools(each)),
     toolConditions: conditions.filter(ofTools),
     toolAccess: contentSecurity.flatMap((id) => toolAccess.get(id) ?? []),
+    guards: contentSecurity.flatMap((id) => guards.get(id) ?? []),
     unknownContentSecurity: contentSecurity.filter((id) => !contentIds.has(id)),
   }
 }

@@ -2,6 +2,7 @@ import type {
   AccessPolicy,
   Block,
   ClientWorkload,
+  ContentGuard,
   ServerWorkload,
   Snapshot,
   TrustProvider,
@@ -109,6 +110,8 @@ export interface CompiledPolicy {
   /** Conditions on the tool, its annotations and the arguments. */
   readonly toolConditions: readonly CompiledCondition[]
   readonly toolAccess: readonly CompiledToolAccess[]
+  /** Services that look at content, in the order of the policy. */
+  readonly guards: readonly ContentGuard[]
   /** Ids under contentSecurity that name nothing: their policy denies. */
   readonly unknownContentSecurity: readonly string[]
 }

@@ -1,5 +1,8 @@
 import { z } from 'zod'
 
+/** In `serverId`, before the id of a content guard whose secret is asked for; ids of servers have no slash. */
+export const guardCredentialPrefix = 'contentSecurity/'
+
 /** Asked of sync by proxy (sync.sock) and of the control plane by sync, in the same words. */
 export const credentialRequestSchema = z.object({
   /** The person, as the access token names them. */

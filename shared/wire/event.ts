@@ -18,6 +18,13 @@ export const toolPinningSchema = z.object({
 })
 export type ToolPinning = z.infer<typeof toolPinningSchema>
 
+const guardVerdict = z.object({
+  decision: z.enum(['allowed', 'transformed', 'blocked']),
+  /** The guard's own id of the check, to find it there. */
+  requestId: z.string().optional(),
+  /** Names of what was detected; never content. */
+  reason: z.string().optional(),
+})
 const header = z.record(z.string(), z.string())
 
 export const workloadEventSchema = z.object({
@@ -88,6 +95,9 @@ export const workloadEventSchema = z.object({
         .optional(),
       /** On listings: definitions of tools that are not approved. */
       aembitToolPinning: toolPinningSchema.optional(),
+      crowdStrikeAidr: guardVerdict.optional(),
+      /** Ours: what a guard of type HttpGuard said. */
+      httpGuard: guardVerdict.optional(),
     })
     .optional(),
 })

@@ -177,7 +177,36 @@ export const toolAccessControlSchema = z.object({
   resources: z.enum(['All', 'None']).default('All'),
 })
 
-export const contentSecuritySchema = z.discriminatedUnion('type', [toolAccessControlSchema])
+const guardFields = {
+  id: z.string(),
+  name: z.string(),
+  /** What happens where the guard gives no answer: true lets content through, false stops it. */
+  failOpen: z.boolean(),
+  /** Of one try. */
+  timeoutMs: z.number().int().positive(),
+  maxRetries: z.number().int().nonnegative(),
+  /** CIDR blocks in private or loopback space that the guard may resolve to. */
+  allowedNetworks: z.array(z.string()),
+  /** Its secret is asked for as a credential is; false: it has none. */
+  secret: z.boolean(),
+}
+
+/** CrowdStrike AI Detection and Response: listings, inputs and outputs of calls. */
+export const aidrSchema = z.object({ type: z.literal('CrowdStrikeAIDR'), baseUrl: z.string(), ...guardFields })
+
+/** Ours: any service that answers allow, transform or block (services/proxy/guard/README.md). */
+export const httpGuardSchema = z.object({
+  type: z.literal('HttpGuard'),
+  url: z.string(),
+  checks: z.array(z.enum(['listing', 'input', 'output'])).min(1),
+  ...guardFields,
+})
+
+export const contentSecuritySchema = z.discriminatedUnion('type', [
+  toolAccessControlSchema,
+  aidrSchema,
+  httpGuardSchema,
+])
 
 export const snapshotSchema = z.object({
   format: z.literal(1),
@@ -236,4 +265,5 @@ export type AccessCondition = z.infer<typeof accessConditionSchema>
 export type TimeCondition = z.infer<typeof timeConditionSchema>
 export type GeoIpCondition = z.infer<typeof geoIpConditionSchema>
 export type ContentSecurity = z.infer<typeof contentSecuritySchema>
+export type ContentGuard = z.infer<typeof aidrSchema> | z.infer<typeof httpGuardSchema>
 export type ToolAccessControl = z.infer<typeof toolAccessControlSchema>

@@ -2,7 +2,10 @@ import { z } from 'zod'
 import { compileCel } from '../../../shared/policy/cel.ts'
 import { globProblem } from '../../../shared/policy/glob.ts'
 import { isTimeZone, minutesOf, weekDays } from '../../../shared/policy/time.ts'
-import { id, text } from './fields.ts'
+import { id, networks, text, webUrl } from './fields.ts'
+import type { Secret } from './secret.ts'
+
+type SecretSchema = z.ZodType<Secret>
 
 /** Access conditions and tool access control, in the field names of the product's REST API. */
 const timeOfDay = z
@@ -108,7 +111,36 @@ const toolAccessControl = z
     invocationEntries,
   }))
 
-export const contentSecurity = z.union([toolAccessControl])
+/** What every service that looks at content has. */
+const guardFields = (timeout: { least: number; most: number }, failOpen: boolean) => ({
+  id,
+  name: text.optional(),
+  failOpen: z.boolean().default(failOpen),
+  timeoutMs: z.number().int().min(timeout.least).max(timeout.most).default(5000),
+  maxRetries: z.number().int().min(0).max(10).default(2),
+  allowedNetworks: networks,
+})
+
+/** Needs the reader of secrets, so it is made with the rest of the file's schema. */
+export function createContentSecurity(secret: SecretSchema) {
+  const aidr = z.strictObject({
+    type: z.literal('CrowdStrikeAIDR'),
+    baseUrl: webUrl,
+    encryptedToken: secret,
+    ...guardFields({ least: 5000, most: 600_000 }, true),
+  })
+  const httpGuard = z.strictObject({
+    type: z.literal('HttpGuard'),
+    url: webUrl,
+    token: secret.optional(),
+    checks: z
+      .array(z.enum(['listing', 'input', 'output']))
+      .min(1)
+      .default(['listing', 'input', 'output']),
+    ...guardFields({ least: 100, most: 600_000 }, false),
+  })
+  return z.discriminatedUnion('type', [toolAccessControl, aidr, httpGuard])
+}
 
 /** The variables that an expression reads; none where it does not compile, which is told elsewhere. */
 export function celReads(source: string): string[] {

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { clientIdentity, clientIdMetadataDocuments, createRegisteredClient } from './clients.ts'
 import { createCredentialProviderSchema } from './credential-providers.ts'
 import { duration, email, id, identifierUrl, networks, serverUrl, text, webUrl } from './fields.ts'
-import { accessCondition, contentSecurity } from './policy-schema.ts'
+import { accessCondition, createContentSecurity } from './policy-schema.ts'
 import { Secret, type SecretReader } from './secret.ts'
 
 /**
@@ -159,7 +159,7 @@ export function createConfigSchema(readSecret: SecretReader) {
     /** A MaxMind-format database (City or Country), for conditions on place; relative to this file. */
     geoip: z.strictObject({ database: z.string().min(1).max(4096) }).optional(),
     accessConditions: z.array(accessCondition).default([]),
-    contentSecurity: z.array(contentSecurity).default([]),
+    contentSecurity: z.array(createContentSecurity(secret)).default([]),
     accessPolicies: z
       .array(
         z.strictObject({

@@ -2,7 +2,11 @@ import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { Circumstances, Decision, Principal } from '../../../shared/policy.ts'
-import type { CredentialAnswer, CredentialRequest } from '../../../shared/wire/credential.ts'
+import {
+  type CredentialAnswer,
+  type CredentialRequest,
+  guardCredentialPrefix,
+} from '../../../shared/wire/credential.ts'
 import type { CredentialProviderConfig } from '../config/schema.ts'
 import type { AccessEvents } from '../events/access.ts'
 import type { Applied, SnapshotSource } from '../fleet/snapshots.ts'
@@ -84,6 +88,7 @@ export function createCredentialIssuer(deps: IssuerDeps) {
 
   return async (request: CredentialRequest): Promise<CredentialAnswer> => {
     const applied = snapshots.current()
+    if (request.serverId.startsWith(guardCredentialPrefix)) return guardCredential(applied, request.serverId)
     const circumstances = circumstancesOf(request.clientIp)
     const reached = reachOf(request, applied, circumstances)
     const record = (outcome: Outcome): void =>
@@ -134,4 +139,20 @@ function hangsOnCircumstances({ config }: Applied, serverId: string, { volatile 
   if (!volatile) return false
   const policies = config.accessPolicies.filter(({ server, active }) => active && server === serverId)
   return new Set(policies.map(({ credentialProvider }) => credentialProvider)).size > 1
+}
+
+/** The secret of a service that looks at content: the gateway's own, of no person. */
+function guardCredential({ config }: Applied, serverId: string): CredentialAnswer {
+  const id = serverId.slice(guardCredentialPrefix.length)
+  const guard = config.contentSecurity.find((each) => each.id === id)
+  if (!guard || guard.type === 'AembitMcpToolAccessControl')
+    return { kind: 'denied', reason: 'content_security_unknown' }
+  const secret = guard.type === 'CrowdStrikeAIDR' ? guard.encryptedToken : guard.token
+  if (!secret) return { kind: 'none' }
+  return {
+    kind: 'headers',
+    headers: [{ name: 'Authorization', value: `Bearer ${secret.reveal()}` }],
+    expiresAt: null,
+    credentialProviderId: id,
+  }
 }

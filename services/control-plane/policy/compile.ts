@@ -1,4 +1,10 @@
-import type { ClientWorkload, Issuer, ServerWorkload, Snapshot } from '../../../shared/wire/snapshot.ts'
+import type {
+  ClientWorkload,
+  ContentSecurity,
+  Issuer,
+  ServerWorkload,
+  Snapshot,
+} from '../../../shared/wire/snapshot.ts'
 import { snapshotSchema } from '../../../shared/wire/snapshot.ts'
 import type { AccessPolicyConfig, Config } from '../config/schema.ts'
 
@@ -78,7 +84,7 @@ export function compileSnapshot(config: Config, inputs: CompileInputs): Snapshot
         : { kind: 'gateway-to-server' as const, serverWorkload: policy.server }),
     })),
     accessConditions: config.accessConditions,
-    contentSecurity: config.contentSecurity,
+    contentSecurity: config.contentSecurity.map(compileContentSecurity),
     revocations: inputs.revocations,
     ...(inputs.blocks && inputs.blocks.length > 0 ? { blocks: inputs.blocks } : {}),
   } satisfies Snapshot)
@@ -113,7 +119,21 @@ export function policyFingerprint(config: Config, policy: AccessPolicyConfig): s
     policy,
     policy.trustProviders.map((id) => config.trustProviders.find((trust) => trust.id === id)),
     policy.accessConditions.map((id) => config.accessConditions.find((condition) => condition.id === id)),
-    policy.contentSecurity.map((id) => config.contentSecurity.find((content) => content.id === id)),
+    policy.contentSecurity.map((id) => {
+      const content = config.contentSecurity.find((each) => each.id === id)
+      return content && compileContentSecurity(content)
+    }),
     provider && { id: provider.id, type: provider.type },
   ])
+}
+
+/** Gateways get no secret: that of a guard is asked for as a credential is. */
+function compileContentSecurity(content: Config['contentSecurity'][number]): ContentSecurity {
+  if (content.type === 'AembitMcpToolAccessControl') return content
+  if (content.type === 'CrowdStrikeAIDR') {
+    const { encryptedToken: _secret, ...rest } = content
+    return { ...rest, secret: true }
+  }
+  const { token, ...rest } = content
+  return { ...rest, secret: token !== undefined }
 }

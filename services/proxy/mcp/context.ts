@@ -1,3 +1,4 @@
+import type { Guards } from '../guard/guards.ts'
 import type { Access, createAccess } from './access.ts'
 import type { Catalogue } from './catalogue.ts'
 import type { Flight, RequestCall } from './flight.ts'
@@ -13,6 +14,7 @@ import type { Upstreams } from './upstream/upstreams.ts'
 export interface Parts extends CoreDeps {
   readonly upstreams: Upstreams
   readonly catalogue: Catalogue
+  readonly guards: Guards
   readonly notices: Notices
   readonly accessOf: ReturnType<typeof createAccess>
   readonly seals: Seals

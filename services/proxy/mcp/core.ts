@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { Fault } from '../../../shared/faults.ts'
+import { createGuards } from '../guard/guards.ts'
 import { createAccess } from './access.ts'
 import { createCatalogue } from './catalogue.ts'
 import type { Context, Parts } from './context.ts'
@@ -73,7 +74,8 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     },
     Math.ceil(config.limits.concurrent * listenShare),
   )
-  const parts: Parts = { ...deps, upstreams, catalogue, notices, accessOf, seals, parked }
+  const guards = createGuards({ credentials: deps.credentials, clock, log })
+  const parts: Parts = { ...deps, upstreams, catalogue, guards, notices, accessOf, seals, parked }
   const states = createRequestStates(seals, clock)
 
   const logLevelOf = ({ session, era, message }: RequestCall): string | undefined => {
@@ -181,6 +183,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       flights.end()
       parked.end()
       await notices.closed()
+      await guards.close()
       await upstreams.close()
     },
     stats: () => ({
@@ -191,6 +194,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       waitingNotices: notices.watches.waiting,
       noticeStreams: notices.channels.size,
       upstreamSessions: upstreams.size(),
+      ...guards.stats(),
     }),
   }
 }

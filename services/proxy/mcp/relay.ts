@@ -1,9 +1,11 @@
 import { Fault } from '../../../shared/faults.ts'
 import type { Decision } from '../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
+import type { Guarded } from '../guard/guards.ts'
 import { canElicitUrl, connectAnswer, elicitUrls } from './connect.ts'
 import type { Context } from './context.ts'
 import { type Answered, Cancelled } from './flight.ts'
+import { ContentRefused, contentFault } from './guarded.ts'
 import { principalKeyOf } from './party.ts'
 import { isChange } from './protocol/changes.ts'
 import { faultError, isObject } from './protocol/jsonrpc.ts'
@@ -37,6 +39,8 @@ export interface RelayTarget {
   mirror?: NonNullable<UpstreamRequest['mirror']>
   /** What content security said of the request. */
   contentSecurity?: ContentSecurityVerdict
+  /** Looks at a result before the client gets it. Throws ContentRefused. */
+  inspect?: (result: JsonObject) => Promise<Guarded>
 }
 
 /** The answer, and its text where the server's own can be passed on. */
@@ -50,11 +54,17 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
   // What the client asked decides the shape of the answer; what the server is asked may differ.
   const { method } = call.message
   const startedAt = performance.now()
-  const record = (httpResponseCode: number, reason?: string, reasonCode?: string): void =>
+  const record = (
+    httpResponseCode: number,
+    reason?: string,
+    reasonCode?: string,
+    verdict?: ContentSecurityVerdict,
+  ): void =>
     deps.recorder.response(call, {
       server,
       decision,
       ...(toolName === undefined ? {} : { toolName }),
+      ...(verdict ? { contentSecurity: verdict } : {}),
       outcome: reasonCode === undefined ? 'Passthrough' : 'Error',
       ...(reasonCode === undefined ? {} : { reason, reasonCode }),
       httpResponseCode,
@@ -69,7 +79,7 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
   })
   try {
     const answer = await send(context, target)
-    const { error, result = {} } = answer.response
+    const { error, result: given = {} } = answer.response
     if (error) {
       const answered = answerOfError(context, error)
       // On a stream the status went out before.
@@ -78,10 +88,14 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
       record(status, `the server answered error ${error.code}`, 'upstream.error')
       return answered
     }
-    if (result.isError === true) record(200, 'the tool reported an error', 'tool.error')
-    else record(200)
-    if (call.era === 'legacy' && answer.era === 'legacy' && answer.text !== undefined && isPlain(result)) {
-      const text = withId(answer.text, answer.response.id, call.message.id)
+    // A question to the person is no result yet.
+    const seen = given.resultType === 'input_required' ? undefined : await target.inspect?.(given)
+    const result = isObject(seen?.content) ? seen.content : given
+    if (result.isError === true) record(200, 'the tool reported an error', 'tool.error', seen?.verdict)
+    else record(200, undefined, undefined, seen?.verdict)
+    const untouched = result === given && answer.text !== undefined ? answer.text : undefined
+    if (call.era === 'legacy' && answer.era === 'legacy' && untouched !== undefined && isPlain(result)) {
+      const text = withId(untouched, answer.response.id, call.message.id)
       return text === undefined ? { result } : { result, text }
     }
     const principalKey = principalKeyOf(call.principal)
@@ -98,6 +112,11 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
       return 'result' in answer
         ? { result: shapeResult(method, answer.result, call.era, context.info) }
         : answer
+    }
+    if (error instanceof ContentRefused) {
+      const { guarded, message } = error
+      record(200, message, guarded.reasonCode, guarded.verdict)
+      return { error: faultError(contentFault(guarded), call.era) }
     }
     if (error instanceof Cancelled) {
       record(499, 'cancelled by the client', 'cancelled')

@@ -3,11 +3,12 @@ import { type Decision, decideKind } from '../../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { connectAnswer, connectedResult, connectTool } from '../connect.ts'
 import type { Context } from '../context.ts'
+import { contentFault, explanationOf, guard, guardsOf, inspector, verdicts } from '../guarded.ts'
 import { resolveName } from '../names.ts'
 import { admitDefinition } from '../pins.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
 import { shapeResult } from '../protocol/shape.ts'
-import type { JsonObject } from '../protocol/types.ts'
+import type { ContentSecurityVerdict, JsonObject } from '../protocol/types.ts'
 import { type Relayed, relay } from '../relay.ts'
 import { admitTool, refuse } from '../tool-policy.ts'
 import { AuthorizationRequired } from '../upstream/authorization.ts'
@@ -51,25 +52,60 @@ export async function callTool(context: Context): Promise<Relayed> {
   }
   const { decision, contentSecurity } = await admitTool(context, target)
   await admitDefinition(context, target)
-  const mirror = mirrorOf(context, target)
+  const checked = await checkInput(context, { ...target, decision }, contentSecurity)
+  const inspect = inspector(context, decision, server, name)
   const answer = await relay(context, {
     server,
     decision,
-    ...(contentSecurity ? { contentSecurity } : {}),
+    ...verdicts(contentSecurity, checked.verdict),
     method: 'tools/call',
-    params: { ...context.params, name },
+    params: { ...checked.params, name },
     name,
     toolName: name,
-    mirror,
+    mirror: mirrorOf(context, target, checked.params.arguments),
+    ...(inspect ? { inspect } : {}),
   })
   return withTask(context, target, answer)
+}
+
+/** The parameters that guards let through, changed where they changed them. Throws policy.denied, recorded. */
+async function checkInput(
+  context: Context,
+  target: Target,
+  before: ContentSecurityVerdict | undefined,
+): Promise<{ params: JsonObject; verdict?: ContentSecurityVerdict | undefined }> {
+  const { params } = context
+  const { server, name, decision } = target
+  const guards = guardsOf(context, decision)
+  if (guards.length === 0) return { params }
+  const content = params.arguments ?? {}
+  const guarded = await guard(context, guards, { phase: 'input', server, tool: name, content })
+  const { verdict } = guarded
+  if (guarded.allow) {
+    return {
+      params: guarded.content === content ? params : { ...params, arguments: guarded.content },
+      verdict,
+    }
+  }
+  context.deps.recorder.response(context.call, {
+    server,
+    decision,
+    toolName: name,
+    outcome: 'Error',
+    reason: explanationOf(guarded),
+    reasonCode: guarded.reasonCode,
+    ...verdicts(before, verdict),
+    httpResponseCode: 200,
+    durationMs: context.flight.ageMs,
+  })
+  throw contentFault(guarded)
 }
 
 /**
  * Arguments in headers: those of a modern client have to say what its body says, and those for a modern server are built
  * from the body. What the gateway does not know of a tool yet, the server's refusal tells it.
  */
-function mirrorOf({ call, params, party, flight, deps }: Context, { server, name }: Target) {
+function mirrorOf({ call, params, party, flight, deps }: Context, { server, name }: Target, sent: unknown) {
   const { catalogue } = deps
   const tool = (): JsonObject | undefined =>
     catalogue.peek('tools', server, party)?.find((candidate) => candidate.name === name)
@@ -79,7 +115,7 @@ function mirrorOf({ call, params, party, flight, deps }: Context, { server, name
   return {
     headers: () => {
       const definition = tool()
-      return definition ? paramHeaders(definition, params.arguments) : {}
+      return definition ? paramHeaders(definition, sent) : {}
     },
     renew: async () => {
       catalogue.changed('tools', server)

@@ -1,11 +1,14 @@
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { Guarded } from '../../guard/guards.ts'
 import type { Access } from '../access.ts'
 import { kinds, type ListKind, type ServerListing } from '../catalogue.ts'
 import type { Context } from '../context.ts'
+import { explanationOf, guard, guardsOf, verdicts } from '../guarded.ts'
 import { exposeItems, mergeListings } from '../listing.ts'
 import { pinnedTools } from '../pins.ts'
+import { isObject } from '../protocol/jsonrpc.ts'
 import { shapeResult } from '../protocol/shape.ts'
-import type { ContentSecurityVerdict } from '../protocol/types.ts'
+import type { ContentSecurityVerdict, JsonObject } from '../protocol/types.ts'
 import type { Relayed } from '../relay.ts'
 import { visibleTools } from '../tool-policy.ts'
 
@@ -19,9 +22,9 @@ export function list(kind: ListKind): (context: Context) => Promise<Relayed> {
       serversOf(kind, access).map(async (server) => {
         const listing = await deps.catalogue.list(kind, server, party, flight.stop)
         const { pinning, listing: pinned } = kind === 'tools' ? pinnedTools(listing) : { listing }
-        const seen = kind === 'tools' ? visibleTools(context, pinned) : { listing }
+        const seen: Seen = kind === 'tools' ? await checkedTools(context, pinned) : { listing }
         const verdict = pinning ? { ...seen.verdict, aembitToolPinning: pinning } : seen.verdict
-        if (listing.fetched) record(context, seen.listing, verdict)
+        if (listing.fetched) record(context, seen.listing, verdict, seen.refused)
         return seen.listing
       }),
     )
@@ -46,6 +49,26 @@ export function list(kind: ListKind): (context: Context) => Promise<Relayed> {
   }
 }
 
+interface Seen {
+  listing: ServerListing
+  verdict?: ContentSecurityVerdict | undefined
+  refused?: Guarded
+}
+
+/** What policy shows of a listing, and what guards leave of that. A listing that one stops is empty. */
+async function checkedTools(context: Context, listing: ServerListing): Promise<Seen> {
+  const seen = visibleTools(context, listing)
+  const { server, items } = seen.listing
+  const decision = context.access.decisions.get(server.id)
+  const guards = decision ? guardsOf(context, decision) : []
+  if (guards.length === 0 || items.length === 0) return seen
+  const guarded = await guard(context, guards, { phase: 'listing', server, content: items })
+  const verdict = verdicts(seen.verdict, guarded.verdict).contentSecurity
+  const content = guarded.allow ? (guarded.content as readonly JsonObject[]) : []
+  const checked = { ...seen.listing, items: content.filter(isObject) }
+  return guarded.allow ? { listing: checked, verdict } : { listing: checked, verdict, refused: guarded }
+}
+
 function serversOf(kind: ListKind, access: Access): readonly ServerWorkload[] {
   if (kind === 'tools') return access.allowed
   return kind === 'prompts' ? access.prompts : access.resources
@@ -55,6 +78,7 @@ function record(
   { call, access, deps }: Context,
   { server, outcome, fault, durationMs }: ServerListing,
   verdict: ContentSecurityVerdict | undefined,
+  refused: Guarded | undefined,
 ): void {
   const decision = access.decisions.get(server.id) ?? null
   deps.recorder.request(call, { server, decision, outcome: 'Modified' })
@@ -62,7 +86,8 @@ function record(
   deps.recorder.response(call, {
     server,
     decision,
-    outcome: failed ? 'Error' : 'Passthrough',
+    outcome: failed || refused ? 'Error' : 'Passthrough',
+    ...(refused ? { reason: explanationOf(refused), reasonCode: refused.reasonCode } : {}),
     ...(failed
       ? {
           reason: fault?.detail ?? fault?.message ?? outcome,

@@ -108,6 +108,14 @@ export interface McpCall {
 export interface ContentSecurityVerdict {
   readonly aembitMcpToolsAcl?: ToolAccessVerdict
   readonly aembitToolPinning?: ToolPinning
+  readonly crowdStrikeAidr?: GuardVerdict
+  readonly httpGuard?: GuardVerdict
+}
+
+export interface GuardVerdict {
+  readonly decision: 'allowed' | 'transformed' | 'blocked'
+  readonly requestId?: string
+  readonly reason?: string
 }
 
 export interface EventDetails {

@@ -1,0 +1,305 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import t from 'tap'
+import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
+import type { ContentGuard, ContentSecurity, Snapshot } from '../../../shared/wire/snapshot.ts'
+import { type Handler, post, startLegacy } from './legacy-server.ts'
+import { startRig } from './rig.ts'
+
+type Test = Parameters<Parameters<typeof t.test>[0]>[0]
+type Asked = { path: string; authorization: string | undefined; body: JsonObject }
+
+/** Stands in for a guard: `answer` decides, every question is kept. */
+async function startGuard(
+  t: Test,
+  answer: (asked: Asked, response: ServerResponse, nth: number) => unknown,
+): Promise<{ url: string; asked: Asked[] }> {
+  const asked: Asked[] = []
+  const server = createServer(async (request: IncomingMessage, response) => {
+    const chunks: Buffer[] = []
+    for await (const chunk of request) chunks.push(chunk)
+    const body = JSON.parse(Buffer.concat(chunks).toString())
+    asked.push({ path: request.url ?? '', authorization: request.headers.authorization, body })
+    const said = answer(asked.at(-1)!, response, asked.length)
+    if (said === undefined) return
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(said))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(async () => {
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  })
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked }
+}
+
+const common = {
+  id: 'g',
+  name: 'Guard',
+  failOpen: false,
+  timeoutMs: 2_000,
+  maxRetries: 0,
+  allowedNetworks: ['127.0.0.0/8'],
+  secret: true,
+}
+const aidr = (baseUrl: string, more: Partial<ContentGuard> = {}): ContentGuard =>
+  ({ ...common, type: 'CrowdStrikeAIDR', baseUrl, ...more }) as ContentGuard
+const hook = (url: string, more: Partial<ContentGuard> = {}): ContentGuard =>
+  ({
+    ...common,
+    type: 'HttpGuard',
+    url,
+    checks: ['listing', 'input', 'output'],
+    secret: false,
+    ...more,
+  }) as ContentGuard
+
+const json = (body: { id?: number }, response: ServerResponse, result: JsonObject): void => {
+  response
+    .writeHead(200, { 'content-type': 'application/json' })
+    .end(JSON.stringify({ jsonrpc: '2.0', id: body.id, result }))
+}
+const tools = [
+  { name: 'find', description: 'Finds. Secret: tool-prose', inputSchema: { type: 'object' } },
+  { name: 'drop', description: 'Drops.', inputSchema: { type: 'object' } },
+]
+
+async function world(t: Test, security: ContentSecurity[], onCall?: Handler) {
+  const rig = await startRig()
+  const server = await startLegacy(
+    onCall ??
+      ((body, response) =>
+        json(body, response, {
+          content: [{ type: 'text', text: `found ${JSON.stringify(body.params?.arguments)}` }],
+        })),
+    { methods: { 'tools/list': (body, response) => json(body, response, { tools }) } },
+  )
+  t.teardown(() => Promise.all([rig.close(), server.close()]))
+  rig.credentials.answer = (asked) =>
+    asked.id.startsWith('contentSecurity/')
+      ? {
+          kind: 'headers',
+          headers: [{ name: 'Authorization', value: `Bearer of ${asked.id}` }],
+          expiresAt: null,
+          credentialProviderId: 'g',
+        }
+      : { kind: 'none' }
+  rig.setServers([{ prefix: 'crm', url: server.url }], [], (snapshot: Snapshot) => ({
+    ...snapshot,
+    contentSecurity: security,
+    policies: snapshot.policies.map((policy) => ({
+      ...policy,
+      contentSecurity: security.map(({ id }) => id),
+    })),
+  }))
+  return {
+    rig,
+    server,
+    list: async () => ((await post(rig, 'tools/list')).last.result?.tools ?? []) as JsonObject[],
+    call: async (args: JsonObject, name = 'crm_find') =>
+      (await post(rig, 'tools/call', { name, arguments: args })).last,
+    calls: () => server.seen.filter(({ method }) => method === 'tools/call'),
+    stats: () => {
+      const stats = rig.core.stats()
+      return [stats['aidrGuard.scanned'], stats['aidrGuard.fail_open'], stats['aidrGuard.fail_closed']]
+    },
+  }
+}
+
+t.test('AIDR sees listings, arguments and results, in the shape of its API', async (t) => {
+  const guard = await startGuard(t, () => ({
+    request_id: 'prq_1',
+    status: 'Success',
+    result: { blocked: false, transformed: false, detectors: {} },
+  }))
+  const { rig, list, call, stats } = await world(t, [aidr(`${guard.url}/aidr/aiguard`)])
+  t.equal((await list()).length, 2)
+  t.equal((await list()).length, 2)
+  t.match((await call({ q: 'x' })).result, { content: [{ text: 'found {"q":"x"}' }] })
+  t.match(guard.asked, [
+    {
+      path: '/aidr/aiguard/v1/guard_chat_completions',
+      authorization: 'Bearer of contentSecurity/g',
+      body: {
+        event_type: 'tool_listing',
+        guard_input: {
+          tools: [{ type: 'function', function: { name: 'find', parameters: { type: 'object' } } }, {}],
+        },
+        user_id: 'ann@acme.test',
+        app_id: 'agent',
+        source_ip: '127.0.0.1',
+      },
+    },
+    {
+      body: {
+        event_type: 'tool_input',
+        guard_input: { messages: [{ role: 'tool', content: '{"tool":"find","arguments":{"q":"x"}}' }] },
+      },
+    },
+    {
+      body: {
+        event_type: 'tool_output',
+        guard_input: { messages: [{ role: 'tool', content: 'found {"q":"x"}' }] },
+        extra_info: { mcp_tools: [{ server_name: 'Server crm', tools: ['find'] }] },
+      },
+    },
+  ])
+  t.equal(guard.asked.length, 3, 'the same listing is looked at once')
+  t.same(stats(), [3, 0, 0])
+  const aidrOf = (type: string) =>
+    rig.events.findLast((event) => event.type === type && event.toolName === 'find')?.contentSecurity
+  t.same(aidrOf('request'), { crowdStrikeAidr: { decision: 'allowed', requestId: 'prq_1' } })
+  t.same(aidrOf('response'), { crowdStrikeAidr: { decision: 'allowed', requestId: 'prq_1' } })
+})
+
+t.test('what AIDR changes goes on changed, what it blocks does not', async (t) => {
+  const guard = await startGuard(t, ({ body }) => {
+    const messages = (body.guard_input as { messages: { content: string }[] }).messages
+    const text = messages[0]?.content ?? ''
+    if (text.includes('attack'))
+      return {
+        request_id: 'prq_2',
+        result: { blocked: true, detectors: { malicious_prompt: { detected: true } } },
+      }
+    return {
+      result: {
+        transformed: text.includes('4711'),
+        guard_output: {
+          messages: messages.map(({ content }) => ({ content: content.replaceAll('4711', '****') })),
+        },
+        detectors: {},
+      },
+    }
+  })
+  const { rig, call, calls } = await world(t, [aidr(guard.url)], (body, response) =>
+    json(body, response, {
+      content: [
+        { type: 'text', text: 'number 4711' },
+        { type: 'image', data: 'AA==', mimeType: 'image/png' },
+      ],
+      structuredContent: { number: '4711' },
+    }),
+  )
+  const { result } = await call({ number: '4711' })
+  t.same(calls()[0]?.body.params, { name: 'find', arguments: { number: '****' } }, 'the server got no number')
+  t.same(result, {
+    content: [
+      { type: 'text', text: 'number ****' },
+      { type: 'image', data: 'AA==', mimeType: 'image/png' },
+    ],
+    structuredContent: { number: '****' },
+  })
+  const blocked = await call({ q: 'attack' })
+  t.match(blocked.error, { code: 4030, data: { decision: 'content_blocked' } })
+  t.equal(calls().length, 1, 'a blocked call reaches no server')
+  const event = rig.events.findLast(({ type }) => type === 'response')
+  t.match(event, {
+    outcome: 'Error',
+    reasonCode: 'content_blocked',
+    contentSecurity: {
+      crowdStrikeAidr: { decision: 'blocked', requestId: 'prq_2', reason: 'malicious_prompt' },
+    },
+  })
+  t.notMatch(
+    JSON.stringify(rig.events.map(({ server: _server, ...rest }) => rest)),
+    /4711|attack/,
+    'no content in events',
+  )
+})
+
+t.test('tool access control comes before, a guard is not asked for what it stops', async (t) => {
+  const guard = await startGuard(t, () => ({ result: { detectors: {} } }))
+  const { list, call } = await world(t, [
+    {
+      type: 'AembitMcpToolAccessControl',
+      id: 'acl',
+      name: 'acl',
+      mode: 'Allow',
+      visibility: 'Specific',
+      visibilityEntries: ['drop'],
+      invocation: 'Specific',
+      invocationEntries: ['drop'],
+      prompts: 'All',
+      resources: 'All',
+    },
+    aidr(guard.url),
+  ])
+  t.same(
+    (await list()).map(({ name }) => name),
+    ['crm_drop'],
+  )
+  t.ok((await call({ q: 'x' })).error)
+  t.equal(guard.asked.length, 1)
+  t.notMatch(JSON.stringify(guard.asked), /tool-prose/, 'a hidden tool is nobody’s business')
+})
+
+t.test('a hook that changes, blocks and answers nonsense', async (t) => {
+  const guard = await startGuard(t, ({ body }) => {
+    const { phase, content } = body as { phase: string; content: JsonObject }
+    if (phase === 'listing')
+      return {
+        decision: 'transform',
+        content: (body.content as JsonObject[]).filter(({ name }) => name === 'find'),
+      }
+    if (phase === 'input') {
+      if (content.q === 'block') return { decision: 'block', reason: 'house-rule', requestId: 'r-1' }
+      if (content.q === 'prose') return { decision: 'block', reason: 'because you wrote <secret>' }
+      if (content.q === 'nonsense') return { decision: 'maybe' }
+      return { decision: 'transform', content: { q: 'changed' } }
+    }
+    return { decision: 'allow' }
+  })
+  const { rig, list, call, stats } = await world(t, [hook(guard.url)])
+  t.same(
+    (await list()).map(({ name }) => name),
+    ['crm_find'],
+  )
+  t.match((await call({ q: 'x' })).result, { content: [{ text: 'found {"q":"changed"}' }] })
+  t.match((await call({ q: 'block' })).error, { data: { decision: 'content_blocked' } })
+  t.match(rig.events.findLast(({ type }) => type === 'response')?.contentSecurity, {
+    httpGuard: { decision: 'blocked', requestId: 'r-1', reason: 'house-rule' },
+  })
+  await call({ q: 'prose' })
+  t.notOk(
+    rig.events.findLast(({ type }) => type === 'response')?.contentSecurity?.httpGuard?.reason,
+    'prose is dropped',
+  )
+  t.match((await call({ q: 'nonsense' })).error, { data: { decision: 'content_unchecked', retry: true } })
+  t.same(stats().slice(1), [0, 1])
+  t.match(guard.asked[0], {
+    authorization: undefined,
+    body: { version: 1, phase: 'listing', server: { id: 'crm' } },
+  })
+})
+
+t.test('silence: open lets through, closed stops; 503 is tried again', async (t) => {
+  const flaky = await startGuard(t, (_asked, response, nth) => {
+    if (nth % 2 === 0) return { decision: 'allow' }
+    response.writeHead(503).end()
+    return undefined
+  })
+  const retried = await world(t, [hook(flaky.url, { maxRetries: 1, checks: ['input'] })])
+  t.ok((await retried.call({ q: 'x' })).result)
+  t.equal(flaky.asked.length, 2)
+
+  const silent = await startGuard(t, () => undefined)
+  const open = await world(t, [
+    hook(silent.url, { failOpen: true, timeoutMs: 100, checks: ['input', 'output'] }),
+  ])
+  t.ok((await open.call({ q: 'x' })).result)
+  t.same(open.stats(), [0, 2, 0])
+  const closed = await world(t, [hook(silent.url, { timeoutMs: 100 })])
+  t.same(await closed.list(), [], 'a listing that can not be checked is empty')
+  t.match((await closed.call({ q: 'x' })).error, { data: { decision: 'content_unchecked' } })
+  t.same(closed.stats(), [0, 0, 2])
+  t.equal(closed.calls().length, 0)
+  const event = closed.rig.events.findLast(({ type }) => type === 'response')
+  t.match(event, { outcome: 'Error', reasonCode: 'content_unchecked' })
+  t.notOk(event?.contentSecurity, 'no decision was made')
+})
+
+t.test('a guard in private space that its networks do not open is not asked', async (t) => {
+  const guard = await startGuard(t, () => ({ decision: 'allow' }))
+  const { call } = await world(t, [hook(guard.url, { allowedNetworks: [] })])
+  t.ok((await call({ q: 'x' })).error)
+  t.equal(guard.asked.length, 0)
+})
