@@ -192,7 +192,11 @@ const guardFields = {
 }
 
 /** CrowdStrike AI Detection and Response: listings, inputs and outputs of calls. */
-export const aidrSchema = z.object({ type: z.literal('CrowdStrikeAIDR'), baseUrl: z.string(), ...guardFields })
+export const aidrSchema = z.object({
+  type: z.literal('CrowdStrikeAIDR'),
+  baseUrl: z.string(),
+  ...guardFields,
+})
 
 /** Ours: any service that answers allow, transform or block (services/proxy/guard/README.md). */
 export const httpGuardSchema = z.object({
