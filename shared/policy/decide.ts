@@ -80,6 +80,8 @@ export function decideServer(
 /** What is asked about a tool: may it be seen, or may it be called with these arguments? */
 export type ToolQuestion =
   | { readonly control: 'visible'; readonly tool: ToolFacts }
+  /** Of a call that was let in before, whose arguments are not at hand any more: its task, its result. */
+  | { readonly control: 'resumable'; readonly tool: ToolFacts }
   | { readonly control: 'invocable'; readonly tool: ToolFacts; readonly args: unknown }
 
 /**
@@ -98,7 +100,8 @@ export function decideTool(
   if (!compiled) return onServer.allow ? denied('no_policy', null, 'The policy is not in force.') : onServer
   if (compiled.toolConditions.length === 0 && compiled.toolAccess.length === 0) return onServer
   const { policy } = compiled
-  const { control, tool } = question
+  const { tool } = question
+  const control = question.control === 'visible' ? 'visible' : 'invocable'
 
   const matched: string[] = []
   for (const access of compiled.toolAccess) {
@@ -128,10 +131,10 @@ export function decideTool(
     circumstances,
     server,
     tool,
-    args: control === 'invocable' ? question.args : undefined,
+    args: question.control === 'invocable' ? question.args : undefined,
   }
   for (const condition of compiled.toolConditions) {
-    if (control === 'visible' && condition.reads.has('args')) continue
+    if (question.control !== 'invocable' && condition.reads.has('args')) continue
     const refusal = condition.check(asked)
     if (!refusal) continue
     return {

@@ -1,5 +1,11 @@
 import t from 'tap'
-import { decideGateway, decideServer, indexSnapshot, type Principal } from '../../shared/policy.ts'
+import {
+  decideGateway,
+  decideServer,
+  decideTool,
+  indexSnapshot,
+  type Principal,
+} from '../../shared/policy.ts'
 import { type AccessPolicy, type Snapshot, snapshotSchema } from '../../shared/wire/snapshot.ts'
 
 const toServer = (id: string, more: Partial<AccessPolicy> = {}): AccessPolicy => ({
@@ -165,4 +171,37 @@ t.test('client-to-gateway decisions', async (t) => {
   t.equal(decideGateway(index, { ...ann, clientWorkload: 'other' }).reason, 'client_workload_unknown')
   t.equal(decideGateway(index, { ...ann, subject: 'bob@acme.test' }).reason, 'trust_provider_mismatch')
   t.equal(decideGateway(indexSnapshot(snapshot([])), ann).reason, 'no_policy')
+})
+
+t.test('a call that was let in before is decided without its arguments', async (t) => {
+  const access = {
+    type: 'AembitMcpToolAccessControl',
+    id: 'acl',
+    name: 'acl',
+    prompts: 'All',
+    resources: 'All',
+  } as const
+  const given = snapshot([toServer('p', { contentSecurity: ['acl'], accessConditions: ['small'] })])
+  const index = indexSnapshot({
+    ...given,
+    contentSecurity: [
+      {
+        ...access,
+        mode: 'Block',
+        visibility: 'All',
+        visibilityEntries: [],
+        invocation: 'Specific',
+        invocationEntries: ['drop'],
+      },
+    ],
+    accessConditions: [
+      { type: 'CelCondition', id: 'small', name: 'small', expression: 'has(args.n) && args.n < 10' },
+    ],
+  })
+  const server = index.servers.get('crm')!
+  const ask = (control: 'visible' | 'resumable', name: string) =>
+    decideTool(index, decideServer(index, ann, 'crm'), ann, server, { control, tool: { name } }).reason
+  t.equal(ask('resumable', 'find'), 'allowed', 'hidden, callable, its arguments were checked then')
+  t.equal(ask('resumable', 'drop'), 'tool_blocked')
+  t.equal(ask('visible', 'find'), 'tool_hidden')
 })

@@ -89,7 +89,8 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
       return answered
     }
     // A question to the person is no result yet.
-    const seen = given.resultType === 'input_required' ? undefined : await target.inspect?.(given)
+    const early = given.resultType === 'input_required' || given.resultType === 'task'
+    const seen = early && !('result' in given) ? undefined : await target.inspect?.(given)
     const result = isObject(seen?.content) ? seen.content : given
     if (result.isError === true) record(200, 'the tool reported an error', 'tool.error', seen?.verdict)
     else record(200, undefined, undefined, seen?.verdict)

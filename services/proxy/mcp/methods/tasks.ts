@@ -1,6 +1,8 @@
 import { Fault } from '../../../../shared/faults.ts'
 import { decideTool } from '../../../../shared/policy.ts'
 import type { Context } from '../context.ts'
+import { inspector } from '../guarded.ts'
+import { isObject } from '../protocol/jsonrpc.ts'
 import { metaKeys } from '../protocol/shape.ts'
 import type { JsonObject } from '../protocol/types.ts'
 import { type Relayed, relay } from '../relay.ts'
@@ -50,11 +52,12 @@ export async function task(context: Context): Promise<Relayed> {
     throw new Fault('rpc.params', { data: { field: 'taskId' }, detail: 'not a task of this person' })
   }
   const known = deps.catalogue.peek('tools', server, party)?.find(({ name }) => name === tool)
-  const question = { control: 'visible', tool: { name: tool, annotations: known?.annotations } } as const
+  const question = { control: 'resumable', tool: { name: tool, annotations: known?.annotations } } as const
   const decision = onServer.allow
     ? decideTool(call.index, onServer, call.principal, server, question, call.circumstances)
     : onServer
   if (!decision.allow) throw refuse(context, { server, name: tool, decision }, true)
+  const inspect = inspector(context, decision, server, tool)
   const answer = await relay(context, {
     server,
     decision,
@@ -62,8 +65,21 @@ export async function task(context: Context): Promise<Relayed> {
     params: { ...params, taskId: inner },
     name: inner,
     toolName: tool,
+    ...(inspect ? { inspect: taskInspector(inspect) } : {}),
   })
   return 'error' in answer ? answer : { result: named(answer.result, inner, taskId) }
+}
+
+/** Of a task that is done, its result is what guards look at; of another there is nothing yet. */
+function taskInspector(inspect: NonNullable<ReturnType<typeof inspector>>) {
+  return async (task: JsonObject) => {
+    const { result } = task
+    if (!isObject(result)) return { allow: true, content: task, verdict: undefined }
+    const guarded = await inspect(result)
+    return guarded.content === result
+      ? { ...guarded, content: task }
+      : { ...guarded, content: { ...task, result: guarded.content } }
+  }
 }
 
 /** The task under the id that the client knows. */
