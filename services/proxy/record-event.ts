@@ -3,7 +3,7 @@ import type { PolicyIndex } from '../../shared/policy.ts'
 import type { ServerWorkload } from '../../shared/wire/snapshot.ts'
 import type { Exchange } from './exchange.ts'
 import type { EventDetails } from './mcp/protocol/types.ts'
-import type { SealedSession } from './sessions.ts'
+import type { SealedSession } from './session-contents.ts'
 
 /**
  * The JSON of a workload event, put together from parts that many events share: an object and one stringify cost

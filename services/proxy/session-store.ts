@@ -3,7 +3,7 @@ import type { ValkeySettings } from '../../shared/config/valkey-url.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import { all, createValkey, type Valkey, withRetry } from '../../shared/valkey.ts'
-import type { SealedSession, SessionStore } from './sessions.ts'
+import type { SealedSession, SessionStore } from './session-contents.ts'
 
 export interface ValkeyStoreDeps {
   readonly settings: ValkeySettings

@@ -8,6 +8,13 @@ import type { JsonObject, Session, SessionLevels } from './mcp/protocol/types.ts
 import { maxShared, type SharedSessions } from './peers/protocol.ts'
 import type { LocalSessions } from './peers/server.ts'
 import type { SessionBox } from './session-box.ts'
+import {
+  boundedCapabilities,
+  boundedInfo,
+  type SealedSession,
+  type SessionPeers,
+  type SessionStore,
+} from './session-contents.ts'
 
 export interface SessionsDeps {
   readonly box: SessionBox
@@ -22,28 +29,6 @@ export interface SessionsDeps {
   readonly peers?: SessionPeers
   /** Absent: what is known of sessions is in memory, here and at the other workers. */
   readonly store?: SessionStore
-}
-
-/** Other workers, as far as sessions concern them; none of them throws. */
-export interface SessionPeers {
-  readonly size: number
-  ended(ending: { id: string; uuid: string; until: number }): Promise<void>
-  level(level: { uuid: string; level: string }): Promise<void>
-  lastUse(uuid: string): Promise<number | undefined>
-}
-
-/** What gateways share of sessions. Every method throws where the store does not answer. */
-export interface SessionStore {
-  created(session: SealedSession): Promise<void>
-  /** Notes a use, and says what was known before it. */
-  use(session: SealedSession, now: number): Promise<{ ended: boolean; lastUse?: number; level?: string }>
-  end(session: SealedSession): Promise<void>
-  level(session: SealedSession, level: string): Promise<void>
-}
-
-/** `uuid` names the session where its id, which opens it, should not be shown: events, tombstones. */
-export interface SealedSession extends Session {
-  readonly uuid: string
 }
 
 interface Opened {
@@ -273,29 +258,4 @@ const maxLevels = 50_000
 const detailOf = (error: unknown): { detail?: string } => {
   const { detail } = Fault.from(error)
   return detail === undefined ? {} : { detail }
-}
-
-const maxCapabilityChars = 1024
-const knownCapabilities = ['elicitation', 'sampling', 'roots', 'tasks']
-
-/** The client's capabilities, small enough for a header: what is too large is cut to what the gateway can bridge. */
-function boundedCapabilities(capabilities: JsonObject): JsonObject {
-  if (JSON.stringify(capabilities).length <= maxCapabilityChars) return capabilities
-  const kept: JsonObject = {}
-  for (const key of knownCapabilities) {
-    if (!Object.hasOwn(capabilities, key)) continue
-    kept[key] = JSON.stringify(capabilities[key]).length <= 200 ? capabilities[key] : {}
-  }
-  return kept
-}
-
-/** Name, title and version, 100 characters each. */
-function boundedInfo(info: JsonObject | undefined): Record<string, string> | undefined {
-  if (!info) return undefined
-  const bounded: Record<string, string> = {}
-  for (const key of ['name', 'title', 'version']) {
-    const value = info[key]
-    if (typeof value === 'string') bounded[key] = value.slice(0, 100)
-  }
-  return bounded
 }
