@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { runAuthorization } from './authorization.ts'
 import { startHost } from './client/host.ts'
 import { startFixture } from './fixture/server.ts'
 import { startGateway } from './gateway.ts'
@@ -10,12 +11,14 @@ import { type Outcome, type Revision, revisions, runClientSuite, runSuite } from
  * `npm run conformance`: the public suite through the whole gateway to a fixture. `-- --direct` leaves the gateway
  * out, to tell the fixture's errors from the gateway's; `--legacy-server` makes the fixture one of legacy clients alone,
  * for the other two bridges, where nothing is expected; `--requirements <revision>` runs one set.
+ * `--authorization` runs what the suite has for authorization servers.
  */
 const { values } = parseArgs({
   options: {
     direct: { type: 'boolean', default: false },
     'legacy-server': { type: 'boolean', default: false },
     client: { type: 'boolean', default: false },
+    authorization: { type: 'boolean', default: false },
     scenario: { type: 'string' },
     requirements: { type: 'string' },
   },
@@ -40,6 +43,13 @@ async function runClient(revision: Revision): Promise<Outcome[]> {
 const print = (verdict: ReturnType<typeof judge>): boolean => {
   console.log(verdict.lines.join('\n'))
   return verdict.ok
+}
+
+if (values.authorization) {
+  const verdict = judge('2026-07-28', await runAuthorization(), {})
+  console.log(['authorization server', ...verdict.lines.slice(1)].join('\n'))
+  console.log(`\n${verdict.passed} passed, ${verdict.required - verdict.passed} failed`)
+  process.exit(verdict.ok ? 0 : 1)
 }
 
 if (values.client) {

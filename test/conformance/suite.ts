@@ -25,7 +25,9 @@ interface Check {
   readonly errorMessage?: string
 }
 
-const home = fileURLToPath(new URL('../../node_modules/@modelcontextprotocol/conformance/', import.meta.url))
+export const home = fileURLToPath(
+  new URL('../../node_modules/@modelcontextprotocol/conformance/', import.meta.url),
+)
 const scenarioMs = 30_000
 const runMs = 300_000
 
@@ -70,7 +72,7 @@ async function runLeg(
   }
 }
 
-function outcomeOf(scenario: string, required: boolean, checks: readonly Check[]): Outcome {
+export function outcomeOf(scenario: string, required: boolean, checks: readonly Check[]): Outcome {
   const of = (wanted: Check['status']): string[] =>
     checks.filter(({ status }) => status === wanted).map(({ id, errorMessage }) => `${id}: ${errorMessage}`)
   const passed = of('SUCCESS').length
@@ -82,7 +84,7 @@ function outcomeOf(scenario: string, required: boolean, checks: readonly Check[]
 }
 
 /** Each scenario leaves a folder that ends in `<scenario>-<time>`; `server-` stands in front of that leg's. */
-async function readChecks(dir: string): Promise<Map<string, Check[]>> {
+export async function readChecks(dir: string): Promise<Map<string, Check[]>> {
   const found = new Map<string, Check[]>()
   for (const path of await readdir(dir, { recursive: true })) {
     const scenario = /^(?:server-)?(.+)-\d{4}-\d{2}-\d{2}T[\d-]+Z\/checks\.json$/.exec(path)?.[1]

@@ -237,13 +237,14 @@ export async function signInAndAllow(
   browser: Browser,
   url: string,
   email = 'ann@example.com',
+  secret = password,
 ): Promise<Answer> {
   let at = await browser.get(url)
   for (let step = 0; step < 8; step++) {
     if (at.location !== null && !isOurs(at.location, url)) return at
     if (at.location !== null) at = await browser.get(at.location)
     else if (at.text.includes('name="password"'))
-      at = await browser.submit(at, '/password', { email, password })
+      at = await browser.submit(at, '/password', { email, password: secret })
     else if (at.text.includes('/consent"')) at = await browser.submit(at, '/consent', { decision: 'allow' })
     else return at
   }
