@@ -46,7 +46,8 @@ export interface FleetPlane {
   readonly accessEvents: AccessEvents
   /** The snapshot in force, as the authorization server decides by it. */
   policy(): IssuancePolicy
-  register(app: FastifyInstance): void
+  /** `more`: further routes of administrators. */
+  register(app: FastifyInstance, more?: (app: FastifyInstance) => void): void
   sweep(): void
   close(): void
 }
@@ -103,8 +104,9 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
       const { config, index } = snapshots.current()
       return issuancePolicy(config, index, deps.circumstances(undefined))
     },
-    register: (app) =>
+    register: (app, more) =>
       registerApi(app, {
+        more,
         isAdmin,
         controllers,
         events,

@@ -201,9 +201,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
       lockout.sweep()
       pending.sweep()
       current().assertions.sweep()
-      const { accessTokenSecs } = current().settings
-      const retired = keys.prune(2 * 86_400_000 + accessTokenSecs * 1000)
-      if (gone + retired > 0) log.debug({ artefacts: gone, keys: retired }, 'expired rows deleted')
+      if (gone > 0) log.debug({ artefacts: gone }, 'expired rows deleted')
     },
     close: async () => {
       await fetch.close()

@@ -6,6 +6,8 @@ import { Fault } from '../../shared/faults.ts'
 import { ensurePrivateDir } from '../../shared/files.ts'
 import { inheritedFds } from '../../shared/listen-fds.ts'
 import type { Logger } from '../../shared/log.ts'
+import { registerSigningKeys } from './api/signing-keys.ts'
+import { createKeyRotation } from './authorization/key-rotation.ts'
 import { type Config, loadConfig } from './config/load.ts'
 import { type CredentialPlane, createCredentialPlane } from './credential-plane.ts'
 import { createSealer } from './credentials/sealer.ts'
@@ -109,11 +111,25 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       commit()
       place()
     }
+    let turn: Promise<void> = Promise.resolve()
+    const inTurn = (work: () => Promise<void>): Promise<void> => {
+      turn = turn.catch(() => {}).then(work)
+      return turn
+    }
+    const server = () => snapshots.current().config.authorizationServer
+    const rotation = createKeyRotation({
+      keys,
+      clock,
+      log,
+      everyMs: () => server().keyRotation * 1000,
+      tokenMs: () => server().accessTokenLifetime * 1000,
+      apply: () => inTurn(() => apply(snapshots.current().config)),
+    })
     await apply(first)
 
     const publicApp = await createPublicApp(log, () => snapshots.current().config.gateway.url)
     identity.register(publicApp)
-    fleet.register(publicApp)
+    fleet.register(publicApp, (app) => registerSigningKeys(app, { keys, rotation, audit: fleet.audit }))
     credentials.register(publicApp)
     await listenPrivately(publicApp, publicSocket, inherited.get('public'))
     await listenPrivately(fleet.machineApp, machineSocket, inherited.get('machine'))
@@ -128,17 +144,19 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       }
     }
     sweep()
-    const sweeper = setInterval(sweep, sweepEveryMs)
+    const rotate = (): void => {
+      rotation.tick().catch((err: unknown) => log.error({ err }, 'signing keys could not be rotated'))
+    }
+    const sweeper = setInterval(() => {
+      sweep()
+      rotate()
+    }, sweepEveryMs)
     sweeper.unref()
 
-    let turn: Promise<void> = Promise.resolve()
     return {
       publicSocket,
       machineSocket,
-      reload: () => {
-        turn = turn.catch(() => {}).then(async () => apply(await load()))
-        return turn
-      },
+      reload: () => inTurn(async () => apply(await load())),
       stop: async () => {
         clearInterval(sweeper)
         await turn.catch(() => {})

@@ -26,6 +26,8 @@ export interface ApiDeps {
   readonly killSwitch: KillSwitch
   readonly toolPins: ToolPins
   readonly audit: AuditLog
+  /** Further routes of administrators, behind the same token. */
+  readonly more?: ((app: FastifyInstance) => void) | undefined
   readonly accessEvents: AccessEvents
   readonly shared: () => SharedAdministration | undefined
   readonly version: string
@@ -136,6 +138,7 @@ export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
       })
       registerCredentialProviders(app, shared)
       registerKillSwitch(app, { killSwitch, snapshots, audit, log })
+      deps.more?.(app)
       registerToolPins(app, { toolPins, snapshots, audit })
 
       app.get('/agent-controllers', async () => {
