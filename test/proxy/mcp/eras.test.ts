@@ -116,3 +116,46 @@ t.test('a server that speaks no version of ours is refused, and says so to the o
   rig.setServers([{ prefix: 'a', url: legacy.url }])
   t.equal((await post(rig, 'tools/call', { name: 'a_go' })).last.error?.code, 5021)
 })
+
+t.test(
+  'a verdict has an age: a server that learned the newer era is found out behind the requests',
+  async (t) => {
+    let now = 1_000_000
+    const rig = await startRig({ now: () => now })
+    let learned = false
+    const legacy = await startLegacy(ok, {
+      discover: (body, response) => {
+        if (!learned) return response.writeHead(400).end()
+        const result = {
+          resultType: 'complete',
+          supportedVersions: ['2026-07-28'],
+          capabilities: { tools: {} },
+        }
+        response
+          .writeHead(200, { 'content-type': 'application/json' })
+          .end(JSON.stringify({ jsonrpc: '2.0', id: body.id, result }))
+      },
+    })
+    t.teardown(async () => {
+      await Promise.all([rig.close(), legacy.close()])
+    })
+    rig.setServers([{ prefix: 'a', url: legacy.url }])
+    const call = () => post(rig, 'tools/call', { name: 'a_go' })
+    const asked = () => legacy.seen.filter(({ method }) => method === 'server/discover').length
+    await call()
+    learned = true
+    now += 9 * 60_000
+    await call()
+    t.equal(asked(), 1, 'not before its time')
+    now += 2 * 60_000
+    // Answered by the old verdict, while the server is asked for a new one.
+    t.ok((await call()).last.result)
+    while (asked() < 2) await new Promise((resolve) => setTimeout(resolve, 5))
+    const modern = () =>
+      legacy.seen.some(
+        ({ method, headers }) => method === 'tools/call' && headers['mcp-method'] === 'tools/call',
+      )
+    while (!modern()) await call()
+    t.pass('the calls that follow are of the newer era')
+  },
+)
