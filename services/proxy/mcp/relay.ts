@@ -10,7 +10,7 @@ import { principalKeyOf } from './party.ts'
 import { isChange } from './protocol/changes.ts'
 import { faultError, isObject } from './protocol/jsonrpc.ts'
 import type { ResumeRequest, Turn, UpstreamAnswer, Waiter } from './protocol/peers.ts'
-import { isPlain, logLevels, metaKeys, shapeError, shapeResult, statusOf, withId } from './protocol/shape.ts'
+import { isPlain, logLevels, shapeError, shapeResult, statusOf, withId } from './protocol/shape.ts'
 import type {
   ContentSecurityVerdict,
   JsonObject,
@@ -234,7 +234,7 @@ function toAnswer(
 
 /** What a server may say before its answer, as far as the client has a place for it. */
 function onNotification(
-  { call, party, flight, deps }: Context,
+  { call, party, flight, deps, logLevel }: Context,
   server: ServerWorkload,
   progressToken: unknown,
   notification: JsonRpcNotification,
@@ -245,9 +245,8 @@ function onNotification(
       flight.extend()
       return flight.notify({ method, params: { ...params, progressToken } })
     case 'notifications/message': {
-      const meta = call.message.params?._meta
-      const wanted = isObject(meta) ? meta[metaKeys.logLevel] : undefined
-      if (call.era === 'modern' && !passes(params?.level, wanted)) return
+      // A modern client that asks for no level wants none; a legacy one that never asked gets what comes.
+      if (logLevel === undefined ? call.era === 'modern' : !passes(params?.level, logLevel)) return
       return flight.notify(params ? { method, params } : { method })
     }
     case 'notifications/elicitation/complete':
@@ -269,7 +268,6 @@ function answerOfError({ call, info }: Context, error: JsonRpcError): Answered {
   return { error: { ...error, code: new Fault('upstream.rejected').spec.rpc ?? -32603 } }
 }
 
-function passes(level: unknown, wanted: unknown): boolean {
-  if (typeof wanted !== 'string') return false
+function passes(level: unknown, wanted: string): boolean {
   return logLevels.indexOf(String(level)) >= logLevels.indexOf(wanted)
 }

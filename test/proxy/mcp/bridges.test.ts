@@ -375,6 +375,7 @@ t.test('log levels: of the session for a legacy client, of the request for a mod
   ])
   const { session } = await open(rig, {})
   t.same((await post(rig, 'logging/setLevel', { level: 'error' }, session)).last.result, {})
+  t.same(await levels({}, session), ['error'])
   t.equal((await post(rig, 'logging/setLevel', { level: 'loud' }, session)).last.error?.code, -32602)
   await levels({}, session)
   await levels({}, session)

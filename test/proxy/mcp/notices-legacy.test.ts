@@ -10,6 +10,7 @@ import t from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
 import { proves } from '../../requirements.ts'
 import { ok, post, startLegacy } from './legacy-server.ts'
+import { modernMeta } from './modern-server.ts'
 import { connectModern, listenRaw, startNotifier, until } from './notices-peers.ts'
 import { type Rig, startEverything, startRig } from './rig.ts'
 
@@ -226,4 +227,41 @@ t.test('server-everything: roots that it asks for by itself, updates of what was
   await modern.client.callTool({ name: 'e_toggle-subscriber-updates', arguments: {} })
   await modern.hears(uri)
   await subscription.close()
+})
+
+t.test('levels of requests that share a session at a legacy server', async (t) => {
+  const level = 'io.modelcontextprotocol/logLevel'
+  const lines = ['debug', 'error'].map((of) => ({
+    method: 'notifications/message',
+    params: { level: of, data: of },
+  }))
+  const [rig, server] = await Promise.all([
+    startRig(),
+    startLegacy(
+      (body, response) => {
+        response.writeHead(200, { 'content-type': 'text/event-stream' })
+        for (const line of [...lines, { id: body.id, result: { content: [] } }])
+          response.write(`data: ${JSON.stringify({ jsonrpc: '2.0', ...line })}\n\n`)
+        response.end()
+      },
+      { capabilities: { tools: {}, logging: {} }, session: () => 'one', methods: { 'logging/setLevel': ok } },
+    ),
+  ])
+  t.teardown(async () => {
+    await Promise.all([rig.close(), server.close()])
+  })
+  rig.setServers([{ prefix: 'a', url: server.url }])
+  const heard = async (wanted: string) => {
+    const params = { name: 'a_go', _meta: modernMeta({}, { [level]: wanted }) }
+    return (await post(rig, 'tools/call', params)).messages.flatMap(({ params: said }) => said?.data ?? [])
+  }
+  t.same(await heard('warning'), ['error'])
+  t.same(await heard('emergency'), [], 'filtered here')
+  t.same(await heard('debug'), ['debug', 'error'])
+  const told = server.seen.filter(({ method }) => method === 'logging/setLevel')
+  t.match(
+    told.map(({ body }) => body.params),
+    [{ level: 'warning' }, { level: 'debug' }],
+    'never raised: another request of the session may want more',
+  )
 })

@@ -5,7 +5,7 @@ import type { Logger } from '../../../../shared/log.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
 import type { UpstreamAnswer } from '../protocol/peers.ts'
-import type { ServerInfo } from '../protocol/shape.ts'
+import { logLevels, type ServerInfo } from '../protocol/shape.ts'
 import type { Credentials, JsonObject, JsonRpcMessage, JsonRpcResponse } from '../protocol/types.ts'
 import { Stop, within } from '../stop.ts'
 import {
@@ -51,6 +51,15 @@ export interface Upstreams {
   end(binding: string): Promise<void>
   close(): Promise<void>
   size(): number
+}
+
+/**
+ * Whether the server has to be told. A session that several requests of different levels share stays at the lowest;
+ * what is too much for one of them is filtered on its way.
+ */
+function wantsLevel({ capabilities, logLevel }: LegacySession, wanted: string, { live }: Party): boolean {
+  if (!isObject(capabilities.logging) || wanted === logLevel) return false
+  return live || logLevel === undefined || logLevels.indexOf(wanted) < logLevels.indexOf(logLevel)
 }
 
 /** Sessions are given back at most this long after their time. */
@@ -146,7 +155,7 @@ export function createUpstreams(deps: {
   ): Promise<Exchanged> {
     const { stop, logLevel } = request
     const headers = session.headers(credential)
-    if (logLevel !== undefined && logLevel !== session.logLevel && isObject(session.capabilities.logging)) {
+    if (logLevel !== undefined && wantsLevel(session, logLevel, request.party)) {
       session.logLevel = logLevel
       await tell(session, headers, {
         jsonrpc: '2.0',
