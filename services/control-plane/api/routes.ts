@@ -16,6 +16,7 @@ import type { AdminCheck } from './admin-token.ts'
 import { answer, list, pageQuery, parse } from './answers.ts'
 import { registerCredentialProviders } from './credential-providers.ts'
 import { registerKillSwitch } from './kill-switch.ts'
+import { roleOf } from './role-tokens.ts'
 import { registerToolPins } from './tool-pins.ts'
 
 export interface ApiDeps {
@@ -86,6 +87,9 @@ export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
         // For probes, which have no token: it tells them that the service lives and nothing else.
         if (request.routeOptions.url === '/api/v1/health') return
         if (isAdmin(request.headers.authorization)) return
+        const role = await roleOf(snapshots, request.headers.authorization)
+        if (role === 'administrator' || (role === 'auditor' && request.method === 'GET')) return
+        if (role) return answer(request, reply, 403, 'The role of this token may read alone.')
         if (wrong.take(request.ip) > 0)
           return answer(request, reply, 429, 'Too many wrong tokens; wait a minute.')
         reply.header('www-authenticate', 'Bearer realm="aembit"')

@@ -73,6 +73,9 @@ const hopHeaders = new Set([
   'upgrade',
 ])
 
+/** `aud` of our own tokens for the administration API. */
+export const apiAudience = (origin: string): string => `${origin}/api`
+
 function isWebUrl(value: string): boolean {
   if (!URL.canParse(value)) return false
   const url = new URL(value)

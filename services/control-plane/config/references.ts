@@ -1,4 +1,5 @@
 import { closest } from '../../../shared/config/env.ts'
+import { apiAudience } from './fields.ts'
 import type { ProblemAt } from './messages.ts'
 import { gatewayPolicies, geoNeedsDatabase } from './policy-references.ts'
 import { defaultPrefix } from './schema.ts'
@@ -203,14 +204,24 @@ function ownAudiences(problems: ProblemAt[], root: Raw, providers: List): void {
   const gateway = isMap(root.gateway) ? root.gateway : {}
   const own = [gateway.url, ...(Array.isArray(gateway.audiences) ? gateway.audiences : [])]
     .filter((value) => typeof value === 'string')
+    .concat(apiOf(root))
     .map((value) => value.replace(/\/+$/, ''))
   for (const [index, { audience }] of providers) {
     if (typeof audience !== 'string' || !own.includes(audience.replace(/\/+$/, ''))) continue
     problems.push({
       path: ['credentialProviders', index, 'audience'],
-      message: 'is the gateway itself, write what names the server or service that takes the token',
+      message:
+        'is the gateway itself or its administration, write what names the server or service that takes the token',
     })
   }
+}
+
+/** The audience of tokens for our own API. */
+function apiOf(root: Raw): string[] {
+  const { issuer } = isMap(root.authorizationServer) ? root.authorizationServer : {}
+  const { url } = isMap(root.gateway) ? root.gateway : {}
+  const from = issuer ?? url
+  return typeof from === 'string' && URL.canParse(from) ? [apiAudience(new URL(from).origin)] : []
 }
 
 function isMap(value: unknown): value is Raw {

@@ -168,6 +168,7 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
     db,
     sealer,
     plane,
+    snapshots,
     /** Access events, newest first. */
     events: () =>
       events.query({ spanLastHours: 24, page: 1, perPage: 100 }).events as Record<string, never>[],

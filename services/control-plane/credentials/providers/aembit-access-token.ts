@@ -1,3 +1,4 @@
+import { apiAudience } from '../../config/fields.ts'
 import type { ProviderConfig } from '../../config/schema.ts'
 import { headersAnswer, issuedToken } from './present.ts'
 import type { CredentialProvider, ProviderDeps } from './provider.ts'
@@ -26,6 +27,3 @@ export function createAembitTokenProvider(
     issue: async ({ rejected }) => headersAnswer(id, await issued.get({ config, whom: '', make, rejected })),
   }
 }
-
-/** `aud` of tokens for the administration API. */
-export const apiAudience = (origin: string): string => `${origin}/api`

@@ -1,0 +1,34 @@
+import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose'
+import { apiAudience } from '../config/fields.ts'
+import type { SnapshotSource } from '../fleet/snapshots.ts'
+
+export type Role = 'auditor' | 'administrator'
+
+/**
+ * The role of a token of ours for this API (credential providers of type aembit-access-token); undefined for anything
+ * else. What counts is the signature of our issuer's keys and an audience that no other token of ours has.
+ */
+export async function roleOf(
+  snapshots: SnapshotSource,
+  authorization: string | undefined,
+): Promise<Role | undefined> {
+  const token = /^Bearer ([A-Za-z0-9_.-]{20,8192})$/i.exec(authorization ?? '')?.[1]
+  if (!token?.includes('.')) return undefined
+  const { config, snapshot } = snapshots.current()
+  const { issuer } = config.authorizationServer
+  const jwks = snapshot.issuers.find(({ kind }) => kind === 'authorization-server')?.jwks
+  if (!jwks) return undefined
+  try {
+    const { payload } = await jwtVerify(token, createLocalJWKSet(jwks as unknown as JSONWebKeySet), {
+      issuer,
+      audience: apiAudience(new URL(issuer).origin),
+      algorithms: ['ES256'],
+      typ: 'JWT',
+      requiredClaims: ['exp', 'sub'],
+    })
+    const role = payload.role_id
+    return role === 'auditor' || role === 'administrator' ? role : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,53 @@
+import { test } from 'tap'
+import { roleOf } from '../../../services/control-plane/api/role-tokens.ts'
+import { type Plane, signIn, startPlane, tokenOf } from '../fleet/credential-rig.ts'
+
+test('a token for the administration API carries its role there, and no other token of ours does', async (t) => {
+  const plane: Plane = await startPlane('https://server.example/mcp')
+  t.teardown(() => plane.close())
+
+  const idToken = { type: 'oidc-id-token', subject: 'x' }
+  const claim = { key: 'role_id', value: 'administrator' }
+  await plane.apply({
+    serverWorkloads: ['auditor', 'rsa', 'elsewhere'].map((id) => ({ id, url: `https://${id}.example/mcp` })),
+    credentialProviders: [
+      { id: 'auditor', type: 'aembit-access-token', roleId: 'auditor' },
+      { id: 'rsa', ...idToken, audience: 'https://x.example', customClaims: [claim], algorithmType: 'ES256' },
+      { id: 'elsewhere', ...idToken, audience: 'https://y.example' },
+    ],
+    accessPolicies: [
+      { id: 'in', client: 'agents', server: 'gateway' },
+      ...['auditor', 'rsa', 'elsewhere'].map((id) => ({
+        id,
+        server: id,
+        trustProviders: ['staff'],
+        credentialProvider: id,
+      })),
+    ],
+  })
+  await signIn(plane, 'ann')
+  const role = async (id: string) =>
+    roleOf(plane.snapshots, `Bearer ${tokenOf(await plane.ask('ann', undefined, id))}`)
+  t.equal(await role('auditor'), 'auditor')
+  t.equal(await role('rsa'), undefined, 'another audience, whatever it claims')
+  t.equal(await role('elsewhere'), undefined)
+  t.equal(await roleOf(plane.snapshots, 'Bearer x.y.z'), undefined)
+  t.equal(await roleOf(plane.snapshots, undefined), undefined)
+  const good = tokenOf(await plane.ask('ann', undefined, 'auditor'))
+  t.equal(await roleOf(plane.snapshots, `Bearer ${good.slice(0, -4)}AAAA`), undefined, 'changed')
+})
+
+test('no configured token of ours may be for the administration API or the gateway', async (t) => {
+  const plane: Plane = await startPlane('https://server.example/mcp')
+  t.teardown(() => plane.close())
+  for (const audience of [`${plane.origin}/mcp`, `${plane.origin}/mcp/`, `${plane.origin}/api`]) {
+    await t.rejects(
+      plane.apply({
+        credentialProviders: [{ id: 'cp', type: 'oidc-id-token', subject: 'x', audience }],
+        accessPolicies: [],
+      }),
+      { code: 'config.invalid' },
+      audience,
+    )
+  }
+})
