@@ -241,6 +241,10 @@ export class Edge {
   stats(): Record<string, string | number> {
     const age = this.snapshots.ageMs
     return {
+      /** When these figures were read: two reports can be told apart. */
+      uptimeMs: Math.round(process.uptime() * 1000),
+      /** Sockets, timers and requests that keep this process busy: what is never given back grows here. */
+      handles: process.getActiveResourcesInfo().length,
       requests: this.#pipeline.requests,
       active: this.#gate.active,
       passthrough: this.#passthrough.active,

@@ -160,6 +160,8 @@ export class Ingress {
       this.#clients.set(session, client)
       this.#sessions.add(session)
       session.once('close', () => this.#sessions.delete(session))
+      // Nothing else ends a session whose client closed its side without a word: the socket may be half open.
+      socket.once('end', () => session.destroy())
       if (this.#draining) session.close()
     })
     this.http2.emit('connection', socket)

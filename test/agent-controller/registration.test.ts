@@ -1,5 +1,6 @@
 import { readFile, stat } from 'node:fs/promises'
 import t, { type Test } from 'tap'
+import { proves } from '../requirements.ts'
 import { ManualClock } from '../rig/manual-clock.ts'
 import { FakeControlPlane } from '../sync/fake-control-plane.ts'
 import { tempDir, until } from '../sync/support.ts'
@@ -15,6 +16,7 @@ const registrations = 'POST /controller/v1/registrations'
 const tokens = 'POST /controller/v1/token'
 
 t.test('a device code registers once; the second start reuses key and registration', async (t) => {
+  proves(t, 'AC-01')
   const { dir, plane } = await world(t)
   const first = await startTestController(t, dir)
   await until(() => first.controller.registrar.health === 'Healthy', 'Healthy')
@@ -89,6 +91,7 @@ t.test('the token is renewed ahead of its end, reports go out each minute', asyn
 })
 
 t.test('control plane away: RegisteredAndNotConnected, and Healthy again by itself', async (t) => {
+  proves(t, 'AC-02')
   const { dir, plane } = await world(t)
   await (await startTestController(t, dir)).controller.close()
   const first = await startTestController(t, dir)

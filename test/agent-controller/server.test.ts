@@ -1,6 +1,7 @@
 import { request } from 'node:http'
 import t, { type Test } from 'tap'
 import { gatewayEnrolmentSchema } from '../../shared/wire/enrolment.ts'
+import { proves } from '../requirements.ts'
 import { ManualClock } from '../rig/manual-clock.ts'
 import { FakeControlPlane } from '../sync/fake-control-plane.ts'
 import { tempDir, until } from '../sync/support.ts'
@@ -83,6 +84,7 @@ t.test('guesses and enrolments are limited apart from each other', async (t) => 
 })
 
 t.test('a web page can not reach it: foreign Host, any Origin, a simple content type', async (t) => {
+  proves(t, 'AC-06')
   const { controller, plane } = await world(t, null)
   const { port } = controller
   t.match(await call(port, { path: '/health', headers: { host: 'evil.test' } }), {
@@ -130,6 +132,7 @@ t.test('control plane away: 503 with its code', async (t) => {
 })
 
 t.test('metrics carry the documented names and labels', async (t) => {
+  proves(t, 'AC-05')
   const { controller } = await world(t, null)
   await enrol(controller.port)
   const text = await (await fetch(`http://127.0.0.1:${controller.metricsPort}/metrics`)).text()

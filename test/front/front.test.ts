@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
 import t from 'tap'
 import type { ProxyInfo } from '../../shared/proxy-protocol.ts'
+import { proves } from '../requirements.ts'
 import { makeCertificate } from '../supervisor/certificates.ts'
 import { ask } from './requests.ts'
 import { startFakeProxy, startFront } from './rig.ts'
@@ -21,6 +22,7 @@ const dial = (port: number, options: ConnectionOptions = {}): TLSSocket =>
   connectTls({ host: '127.0.0.1', port, rejectUnauthorized: false, ...options })
 
 t.test('what TLS agreed on reaches the proxy', async (t) => {
+  proves(t, 'GW-TLS-02')
   const proxy = await startFakeProxy(socket('a'))
   const front = await startFront(first, [proxy.path])
   t.teardown(() => Promise.all([front.stop(), proxy.close()]))
@@ -53,6 +55,7 @@ t.test('what TLS agreed on reaches the proxy', async (t) => {
 })
 
 t.test('old TLS, foreign ALPN and noise are refused, and the front lives on', async (t) => {
+  proves(t, 'GW-TLS-01')
   const proxy = await startFakeProxy(socket('b'))
   const front = await startFront(first, [proxy.path], { handshakeTimeoutMs: 300 })
   t.teardown(() => Promise.all([front.stop(), proxy.close()]))
@@ -89,6 +92,7 @@ t.test('old TLS, foreign ALPN and noise are refused, and the front lives on', as
 })
 
 t.test('port 80 redirects and relays nothing', async (t) => {
+  proves(t, 'GW-TLS-03')
   const proxy = await startFakeProxy(socket('c'))
   const front = await startFront(first, [proxy.path])
   t.teardown(() => Promise.all([front.stop(), proxy.close()]))
@@ -105,6 +109,7 @@ t.test('port 80 redirects and relays nothing', async (t) => {
 })
 
 t.test('large bodies both ways, at the pace of the slower side', async (t) => {
+  proves(t, 'GW-TLS-05')
   const size = 24 * 1024 * 1024
   let received = 0
   const whole = Promise.withResolvers<void>()
@@ -149,6 +154,7 @@ t.test('a half-closed client still gets its answer', async (t) => {
 })
 
 t.test('without a proxy the client waits, and its bytes arrive once there is one', async (t) => {
+  proves(t, 'GW-TLS-04')
   const front = await startFront(first, [], { proxyWaitMs: 1_000 })
   t.teardown(() => front.stop())
   const answer = ask({ port: front.port, method: 'POST', body: 'kept' })

@@ -7,6 +7,7 @@ import {
   ProxyHeaderError,
   type ProxyInfo,
 } from '../../shared/proxy-protocol.ts'
+import { proves } from '../requirements.ts'
 
 const v4: ProxyInfo = {
   source: { address: '192.0.2.7', port: 40100 },
@@ -17,6 +18,7 @@ const v4: ProxyInfo = {
 }
 
 t.test('the bytes are those of proxy-protocol.txt', async (t) => {
+  proves(t, 'GW-TLS-06')
   const bytes = encodeProxyHeader({ ...v4, alpn: null, authority: null, tlsVersion: null })
   t.equal(bytes.toString('hex'), '0d0a0d0a000d0a515549540a2111000cc0000207c63364019ca401bb')
   const full = encodeProxyHeader(v4).toString('hex')
@@ -68,6 +70,7 @@ t.test('a header cut anywhere waits for the rest and keeps what follows', async 
 })
 
 t.test('what is not such a header is refused', async (t) => {
+  proves(t, 'GW-TLS-07')
   const bad = (change: (bytes: Buffer) => Buffer | undefined): void => {
     const bytes = encodeProxyHeader(v4)
     const changed = change(bytes) ?? bytes

@@ -1,4 +1,5 @@
 import { parseDocument } from 'yaml'
+import type { WorldOptions } from '../../installer/quickstart/world.ts'
 import { type Rig, startRig } from '../rig/world.ts'
 import type { Access } from './clients.ts'
 import type { Peer } from './peers/peer.ts'
@@ -25,11 +26,13 @@ export function withPeers(yaml: string, peers: readonly Pick<Peer, 'id' | 'workl
 
 /** The whole appliance before the peers, and what a client of a signed-in person needs to come in. */
 export async function startGateway(
-  peers: readonly Peer[],
+  peers: readonly Pick<Peer, 'id' | 'workload' | 'env'>[],
+  options: Partial<WorldOptions> = {},
 ): Promise<{ rig: Rig; access: Access; end(): Promise<void> }> {
   const env = Object.assign({}, ...peers.map((peer) => peer.env)) as Record<string, string>
   const rig = await startRig({
     logLevel: 'warn',
+    ...options,
     edit: (yaml) => withPeers(yaml, peers),
     adapt: (launch) => (launch.name === 'gateway' ? { ...launch, env: { ...launch.env, ...env } } : launch),
   })
@@ -37,6 +40,7 @@ export async function startGateway(
     const agent = rig.agent('ann', { era: 'legacy' })
     await agent.connect()
     const token = agent.provider.stored?.access_token
+    await agent.close()
     if (!token || !rig.caPath) throw new Error('no access token came out of the sign-in')
     return { rig, access: { url: rig.url, caPath: rig.caPath, token }, end: () => rig.end() }
   } catch (error) {

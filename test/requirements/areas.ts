@@ -1,6 +1,11 @@
+import { credentials } from './credentials.ts'
+import { gateway } from './gateway.ts'
+import { http } from './http.ts'
+import { identity } from './identity.ts'
 import { mcp } from './mcp.ts'
 import type { Area } from './requirement.ts'
+import { sessions } from './sessions.ts'
 
 /** In the order in which docs/requirements.md has them. */
-export const areas = [mcp] as const satisfies readonly Area[]
+export const areas = [mcp, sessions, http, credentials, identity, gateway] as const satisfies readonly Area[]
 export type Areas = typeof areas

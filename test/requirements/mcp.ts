@@ -44,5 +44,173 @@ export const mcp = {
       source: 'services/proxy/mcp/notices, What is missed',
       text: 'After a stream of a server was lost, whatever was watched there is told as changed.',
     },
+    'MCP-OPEN-04': {
+      source: 'MCP 2025-11-25 basic/utilities/ping; MCP 2026-07-28 changelog',
+      text: 'Methods of the other era, and of nobody, are unknown: ping and initialize to stateless clients, server/discover to others.',
+    },
+    'MCP-BRIDGE-01': {
+      source: 'MCP 2026-07-28 basic/transports, Request Metadata',
+      text: "A stateless server gets headers and _meta that the gateway made for it, never copies of the client's.",
+    },
+    'MCP-BRIDGE-02': {
+      source: 'MCP 2026-07-28 schema, Result; MCP 2025-11-25 schema',
+      text: "A result is put into the words of the client's era: resultType, ttlMs and cacheScope appear or go.",
+    },
+    'MCP-BRIDGE-03': {
+      source: 'MCP 2026-07-28 basic/multi-round-trip',
+      text: 'input_required of a server reaches a stateless client with its state sealed by the gateway.',
+    },
+    'MCP-BRIDGE-04': {
+      source: 'MCP 2025-11-25 client/elicitation; MCP 2026-07-28 basic/multi-round-trip',
+      text: 'input_required of a stateless server becomes live questions to a session-based client, in a bounded number of rounds.',
+    },
+    'MCP-BRIDGE-05': {
+      source: 'MCP 2026-07-28 basic, MissingRequiredClientCapability (-32021)',
+      text: 'A capability that a server misses is named to the client with status 400.',
+    },
+    'MCP-BRIDGE-06': {
+      source: 'MCP 2025-11-25 client/elicitation, URL Mode (-32042)',
+      text: "A server's wish to have a page visited becomes an input request of a stateless client.",
+    },
+    'MCP-LOG-01': {
+      source: 'MCP 2025-11-25 server/utilities/logging; MCP 2026-07-28 _meta logLevel',
+      text: "The log level is the session's for session-based clients and the request's for stateless ones.",
+    },
+    'MCP-ASK-01': {
+      source: 'MCP 2025-11-25 client/sampling, client/elicitation',
+      text: "A session-based server's questions in mid-call reach a session-based client that declared it can answer.",
+    },
+    'MCP-CANCEL-01': {
+      source: 'MCP 2025-11-25 basic/utilities/cancellation',
+      text: 'notifications/cancelled of the client ends the call at the server.',
+    },
+    'MCP-CANCEL-02': {
+      source: 'MCP 2026-07-28 basic/utilities/cancellation',
+      text: 'A stateless client that goes away cancels its call; a session-based one that loses its connection does not.',
+    },
+    'MCP-PROGRESS-01': {
+      source: 'MCP 2025-11-25 basic/utilities/progress; basic/lifecycle, Timeouts',
+      text: 'Progress keeps a call alive past its time-out, up to a hard limit; silence does not.',
+    },
+    'MCP-STREAM-01': {
+      source: 'MCP 2025-11-25 basic/transports, Streamable HTTP',
+      text: 'A client that reads slowly holds the server back; nothing is buffered without bound.',
+    },
+    'MCP-STREAM-02': {
+      source: 'MCP 2025-11-25 basic/transports, Sending Messages to the Server',
+      text: 'Headers of a stream leave before its first event, and a client that goes away is noticed.',
+    },
+    'MCP-STREAM-03': {
+      source: 'WHATWG HTML, Server-sent events, 9.2.7 Authoring notes',
+      text: 'A silent stream gets comments so that nothing on the way takes it for dead.',
+    },
+    'MCP-STREAM-04': {
+      source: 'Architecture, The request path: back-pressure end to end',
+      text: 'A client that does not read stops the sender.',
+    },
+    'MCP-LIST-01': {
+      source: 'README: one server down never empties the catalogue',
+      text: 'A server that hangs costs a listing its time-out and nothing more.',
+    },
+    'MCP-LIST-02': {
+      source: 'MCP 2025-11-25 server/utilities/pagination',
+      text: 'All pages of all servers come in pages of the gateway, by opaque cursors of its own.',
+    },
+    'MCP-LIST-03': {
+      source: 'MCP 2025-11-25 server/tools, Tool Names',
+      text: 'Names are prefixed by their server and stay legal; one server may go without a prefix.',
+    },
+    'MCP-LIST-04': {
+      source: 'MCP 2026-07-28 basic/caching',
+      text: 'A listing is asked once by all who wait, and anew when the server says that it changed.',
+    },
+    'MCP-LIST-05': {
+      source: 'MCP 2025-11-25 basic/lifecycle, Capability Negotiation',
+      text: 'What a server lists by what a client can do is kept apart.',
+    },
+    'MCP-LIST-06': {
+      source: 'Seed reference: resources/read retrieves a resource by URI from the appropriate MCP server',
+      text: 'A resource is read at the server that lists it, else whose template fits, else that knows it.',
+    },
+    'MCP-LIST-07': {
+      source: 'MCP 2026-07-28 basic/caching, cacheScope private',
+      text: "One person's listing is never another's.",
+    },
+    'MCP-LIST-08': {
+      source: 'Documented failure behaviour: last good listing while a server is down',
+      text: 'A server that goes down keeps its last listing, marked as old.',
+    },
+    'MCP-LIST-09': {
+      source: 'Architecture, Credentials: tools stay listed',
+      text: 'Definitions that a server gives to everyone are listed before an account is connected.',
+    },
+    'MCP-HOSTILE-01': {
+      source: 'Architecture, Fan-out: isolates a failing server',
+      text: 'A server that misbehaves fails its own call alone, within its time-out, with the code that belongs to it.',
+    },
+    'MCP-HOSTILE-02': {
+      source: 'JSON-RPC 2.0, section 5',
+      text: "A server's text is passed on as it is only where its id is beyond doubt.",
+    },
+    'MCP-HOSTILE-03': {
+      source: 'Architecture: every bound holds',
+      text: 'Whatever servers do wrong, each call ends as it has to, and nothing is left behind: calls, streams, connections, handles, files.',
+    },
+    'MCP-ERA-01': {
+      source: 'MCP 2026-07-28 basic/versioning, Backward compatibility',
+      text: 'A server that is put back to the older era is found out by the first call.',
+    },
+    'MCP-ERA-02': {
+      source: 'MCP 2026-07-28 basic/versioning',
+      text: 'A server that moves on to the newer era is found out when it forgets its session.',
+    },
+    'MCP-ERA-03': {
+      source: 'MCP 2026-07-28 basic/authorization',
+      text: '401 is no verdict about an era.',
+    },
+    'MCP-ERA-04': {
+      source: 'MCP 2025-11-25 basic/lifecycle',
+      text: 'A server that does not answer unknown methods is asked by initialize.',
+    },
+    'MCP-ERA-05': {
+      source: 'MCP 2026-07-28 basic/versioning',
+      text: 'A server that maps unknown methods to 404 is not taken for a stateless one for long.',
+    },
+    'MCP-ERA-06': {
+      source: 'Architecture, Relay cheaply',
+      text: 'The era is asked once for all who wait, and one session is opened.',
+    },
+    'MCP-ERA-07': {
+      source: 'MCP 2025-11-25 basic/lifecycle, Version Negotiation',
+      text: "A server that speaks no version of the gateway's is refused, and only the operator learns why.",
+    },
+    'MCP-SSE-01': {
+      source: 'MCP 2024-11-05 basic/transports, HTTP with SSE',
+      text: 'An address that moves between HTTP+SSE and streamable HTTP is found out by the next call.',
+    },
+    'MCP-STDIO-01': {
+      source: 'MCP 2025-11-25 basic/transports, stdio',
+      text: 'Local servers over stdio serve clients of both eras.',
+    },
+    'MCP-STDIO-02': {
+      source: 'Architecture, trust borders',
+      text: 'A process of a local server belongs to one session and never to two people.',
+    },
+    'MCP-STDIO-03': {
+      source: 'services/stdio-adapter, threat model',
+      text: "The person's credential is a variable of their process; a new one is a new process.",
+    },
+    'MCP-STDIO-04': {
+      source: 'services/stdio-adapter, threat model',
+      text: 'A message beyond the bound ends the server; floods of stderr and stdout do no harm.',
+    },
+    'MCP-PEERS-01': {
+      source: 'MCP 2025-11-25 and 2026-07-28',
+      text: 'Clients of both SDKs work with servers of both eras.',
+    },
+    'MCP-PEERS-02': {
+      source: 'MCP 2025-11-25 client/elicitation, client/sampling',
+      text: 'Servers that others wrote ask clients that others wrote, in mid-call.',
+    },
   },
 } as const satisfies Area

@@ -2,8 +2,10 @@ import http from 'node:http'
 import t from 'tap'
 import { Agent, fetch } from 'undici'
 import { createNetworkGuard } from '../../shared/networks.ts'
+import { proves } from '../requirements.ts'
 
 t.test('what the guard refuses and lets through', async (t) => {
+  proves(t, 'NET-01')
   const guard = createNetworkGuard([])
   const refused = [
     '127.0.0.1',
@@ -47,6 +49,7 @@ t.test('an allowed network opens just itself', async (t) => {
 })
 
 t.test('the lookup refuses at connect time', async (t) => {
+  proves(t, 'NET-02')
   let hits = 0
   const server = http.createServer((_request, response) => {
     hits++

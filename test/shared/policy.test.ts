@@ -7,6 +7,7 @@ import {
   type Principal,
 } from '../../shared/policy.ts'
 import { type AccessPolicy, type Snapshot, snapshotSchema } from '../../shared/wire/snapshot.ts'
+import { proves } from '../requirements.ts'
 
 const toServer = (id: string, more: Partial<AccessPolicy> = {}): AccessPolicy => ({
   id,
@@ -142,6 +143,7 @@ const cases: Case[] = [
 ]
 
 t.test('gateway-to-server decisions', async (t) => {
+  proves(t, 'POLICY-01')
   for (const c of cases) {
     const index = indexSnapshot(snapshot(c.policies))
     const decision = decideServer(index, { ...ann, ...c.principal }, c.server ?? 'crm')
@@ -155,6 +157,7 @@ t.test('gateway-to-server decisions', async (t) => {
 })
 
 t.test('client-to-gateway decisions', async (t) => {
+  proves(t, 'POLICY-02')
   const policy: AccessPolicy = {
     id: 'in',
     name: 'in',

@@ -5,6 +5,7 @@ import t from 'tap'
 import { post } from '../proxy/mcp/legacy-server.ts'
 import { modernMeta } from '../proxy/mcp/modern-server.ts'
 import { type Rig, startRig } from '../proxy/mcp/rig.ts'
+import { proves } from '../requirements.ts'
 import { everything, filesystem, namespaces, node, scripted, startAdapter, until } from './rig.ts'
 
 t.setTimeout(240_000)
@@ -26,6 +27,7 @@ const textOf = (answer: Awaited<ReturnType<typeof post>>): unknown => {
 }
 
 t.test('server-everything and server-filesystem over stdio, for clients of both eras', async (t) => {
+  proves(t, 'MCP-STDIO-01')
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'files-')))
   writeFileSync(join(folder, 'note.txt'), 'hello from a file')
   const adapter = await startAdapter({
@@ -53,6 +55,7 @@ t.test('server-everything and server-filesystem over stdio, for clients of both 
 })
 
 t.test('a process belongs to one session, and never to two people', async (t) => {
+  proves(t, 'MCP-STDIO-02')
   const adapter = await startAdapter({ s: node(scripted) })
   const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
   t.teardown(async () => {
@@ -73,6 +76,7 @@ t.test('a process belongs to one session, and never to two people', async (t) =>
 })
 
 t.test("the person's credential is a variable of their process; a new one is a new process", async (t) => {
+  proves(t, 'MCP-STDIO-03')
   const adapter = await startAdapter({
     s: { ...node(scripted), credential: { env: 'API_TOKEN' }, env: { MODE: 'test' } },
   })
@@ -166,6 +170,7 @@ t.test("progress keeps the caller's token, cancellation reaches the server under
 t.test(
   'floods: a message beyond the bound ends the server, stderr is cut, stdout noise is passed over',
   async (t) => {
+    proves(t, 'MCP-STDIO-04')
     const adapter = await startAdapter({ s: node(scripted) })
     const rig = await startRig({ timeouts, stdioSocketPath: adapter.socketPath })
     t.teardown(async () => {

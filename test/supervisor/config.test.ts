@@ -5,6 +5,7 @@ import { closest, formatProblems, optional, type Problem, readEnv, secret } from
 import { type GatewayConfig, parseGatewayEnv } from '../../shared/config/gateway.ts'
 import { duration, httpUrl, integer, list, text } from '../../shared/config/parsers.ts'
 import { parseTimeouts } from '../../shared/config/timeouts.ts'
+import { proves } from '../requirements.ts'
 import { makeCertificate } from './certificates.ts'
 
 const dir = t.testdir()
@@ -39,6 +40,7 @@ const only = (env: Record<string, string | undefined>): string => {
 }
 
 t.test('the documented variables with the documented defaults', async (t) => {
+  proves(t, 'GW-START-01')
   const config = ok(base)
   t.equal(config.gatewayUrl, 'https://gw.example/mcp')
   t.equal(config.authorizationServer, 'https://gw.example')
@@ -89,6 +91,7 @@ t.test('every problem at once', async (t) => {
 })
 
 t.test('certificate and key', async (t) => {
+  proves(t, 'GW-START-04')
   t.match(
     only({ ...base, AEMBIT_TLS_PRIVATE_KEY_PATH: other.privateKeyPath }),
     /PRIVATE_KEY_PATH .* is not the key of/,
@@ -169,6 +172,7 @@ t.test('settings that fit no machine, or each other', async (t) => {
 })
 
 t.test('time-outs by name', async (t) => {
+  proves(t, 'GW-START-03')
   t.equal(parseTimeouts('tools_list=1500ms, initialize=2m').tools_list, 1500)
   t.equal(parseTimeouts('reinit/tools/list=7s').reinit_tools_list, 7000)
   t.equal(parseTimeouts('notifications/initialized=7s').notifications_initialized, 7000)

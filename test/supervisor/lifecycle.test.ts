@@ -2,11 +2,13 @@ import { readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { ask } from '../front/requests.ts'
+import { proves } from '../requirements.ts'
 import { isAlive, startGateway } from './rig.ts'
 
 const pidOf = (body: string): number => (JSON.parse(body) as { pid: number }).pid
 
 t.test('starts, serves, says ready, and stops without a trace', async (t) => {
+  proves(t, 'GW-START-08')
   const gateway = startGateway()
   t.teardown(() => gateway.stop())
   const line = await gateway.ready()
@@ -46,6 +48,7 @@ t.test('starts, serves, says ready, and stops without a trace', async (t) => {
 })
 
 t.test('kill -9 of each process: replaced at once, and the next request works', async (t) => {
+  proves(t, 'GW-RESTART-01')
   const gateway = startGateway()
   t.teardown(() => gateway.stop())
   await gateway.ready()
@@ -73,6 +76,7 @@ t.test('kill -9 of each process: replaced at once, and the next request works', 
 })
 
 t.test('a process that stands still or breaks the contract is replaced', async (t) => {
+  proves(t, 'GW-RESTART-02')
   const gateway = startGateway({ limits: { pingEveryMs: 50, missedPings: 8 } })
   t.teardown(() => gateway.stop())
   await gateway.ready()
@@ -98,6 +102,7 @@ t.test('a process that stands still or breaks the contract is replaced', async (
 })
 
 t.test('a crash loop turns readiness off and says why, and ends when the cause does', async (t) => {
+  proves(t, 'GW-RESTART-03')
   const gateway = startGateway({
     limits: { crashLoop: 3, backoffBaseMs: 40, backoffCapMs: 80, stableMs: 100 },
   })

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { createLogger } from '../../shared/log.ts'
 import { Notifier } from '../../shared/notify.ts'
+import { proves } from '../requirements.ts'
 import { startGateway } from './rig.ts'
 
 const log = createLogger('test', 'off')
@@ -33,6 +34,7 @@ t.test('without NOTIFY_SOCKET nothing is run', async (t) => {
 })
 
 t.test('what systemd is told, in order', async (t) => {
+  proves(t, 'GW-START-07')
   const { notifier: told, calls } = notifier({
     NOTIFY_SOCKET: '/run/n',
     WATCHDOG_USEC: '2000000',

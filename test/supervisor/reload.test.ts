@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { connect, type TLSSocket } from 'node:tls'
 import t from 'tap'
+import { proves } from '../requirements.ts'
 import { makeCertificate } from './certificates.ts'
 import { type GatewayRig, startGateway } from './rig.ts'
 
@@ -24,6 +25,7 @@ const problems = async (gateway: GatewayRig): Promise<string[]> =>
   ((await gateway.operator('/v1/reload')).body as { problems: string[] }).problems
 
 t.test('a reload swaps the certificate under open connections, and refuses a bad one', async (t) => {
+  proves(t, 'GW-RELOAD-01')
   const gateway = startGateway()
   t.teardown(() => gateway.stop())
   await gateway.ready()
@@ -85,6 +87,7 @@ t.test(
 )
 
 t.test('where a successor fails, everything goes back to the running settings', async (t) => {
+  proves(t, 'GW-RELOAD-02')
   const dir = t.testdir({ env: 'AEMBIT_MAX_BODY_BYTES=2048\n' })
   const file = join(dir, 'env')
   const gateway = startGateway({ env: { AEMBIT_ENV_FILE: file }, limits: { startMs: 1_000 } })

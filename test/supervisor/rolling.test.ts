@@ -3,6 +3,7 @@ import { Agent } from 'node:https'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { proves } from '../requirements.ts'
 import { type GatewayRig, isAlive, startGateway } from './rig.ts'
 
 const pidOf = (body: string): number => (JSON.parse(body) as { pid: number }).pid
@@ -41,6 +42,7 @@ function load(gateway: GatewayRig): {
 }
 
 t.test('a rolling restart fails no request', async (t) => {
+  proves(t, 'GW-RESTART-04')
   const gateway = startGateway({ env: { AEMBIT_PROXY_WORKERS: '2' } })
   t.teardown(() => gateway.stop())
   await gateway.ready()
@@ -85,6 +87,7 @@ t.test('front is replaced too: new connections at the new one, the old ones run 
 })
 
 t.test('a successor that does not become ready leaves the predecessor in place', async (t) => {
+  proves(t, 'GW-RESTART-05')
   const gateway = startGateway({ limits: { startMs: 1_500 } })
   t.teardown(() => gateway.stop())
   await gateway.ready()

@@ -6,9 +6,11 @@ import t from 'tap'
 import { bindTcp } from '../../services/supervisor/listeners.ts'
 import { inheritedFds } from '../../shared/listen-fds.ts'
 import { ask } from '../front/requests.ts'
+import { proves } from '../requirements.ts'
 import { freePort, isAlive, startGateway } from './rig.ts'
 
 t.test('wrong settings: every problem on stderr, exit code 2', async (t) => {
+  proves(t, 'GW-START-02')
   const gateway = startGateway({
     env: { AEMBIT_HTTPS_PORT: 'x', AEMBIT_AGENT_CONTROLER_URL: 'y', AEMBIT_TLS_PRIVATE_KEY_PATH: '/absent' },
   })
@@ -22,6 +24,7 @@ t.test('wrong settings: every problem on stderr, exit code 2', async (t) => {
 })
 
 t.test('a taken port: one line with the address and the setting, exit code 2', async (t) => {
+  proves(t, 'GW-START-05')
   const other = createServer().listen(0, '127.0.0.1')
   t.teardown(() => other.close())
   await once(other, 'listening')
@@ -62,6 +65,7 @@ t.test('a second gateway in the same runtime folder is refused', async (t) => {
 })
 
 t.test('sockets from systemd are used, and survive the front', async (t) => {
+  proves(t, 'GW-START-06')
   const https = bindTcp('127.0.0.1', 0, 'TEST')
   const http = bindTcp('127.0.0.1', 0, 'TEST')
   const taken = freePort()

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import t from 'tap'
+import { proves } from '../requirements.ts'
 import { ManualClock } from '../rig/manual-clock.ts'
 import { makeSigner, sampleSnapshot, sign } from './fake-control-plane.ts'
 import { startRig } from './rig.ts'
@@ -11,6 +12,7 @@ const fetches = 'GET /gateway/v1/snapshot'
 t.test(
   'a verified snapshot becomes a pointer to a private file; a change follows within a moment',
   async (t) => {
+    proves(t, 'SYNC-01')
     const { plane, sync } = await startRig(t)
     const run = await sync()
     const first = await until(() => run.snapshots[0], 'the first snapshot')
@@ -38,6 +40,7 @@ t.test(
 )
 
 t.test('ETag: an unchanged snapshot is confirmed, not fetched, and nothing is published again', async (t) => {
+  proves(t, 'SYNC-02')
   const { plane, sync } = await startRig(t)
   const run = await sync()
   await until(() => plane.streams === 1, 'the stream')
@@ -75,6 +78,7 @@ t.test('heartbeats of our version confirm; those of another have it fetched', as
 })
 
 t.test('control plane away: last-good is served, and is not confirmed meanwhile', async (t) => {
+  proves(t, 'SYNC-05')
   const { plane, sync } = await startRig(t)
   const first = await sync()
   await until(() => plane.streams === 1, 'the stream')
@@ -103,6 +107,7 @@ t.test('control plane away: last-good is served, and is not confirmed meanwhile'
 })
 
 t.test('what is not signed by the pinned key is refused and the old one stays', async (t) => {
+  proves(t, 'SYNC-03')
   const { plane, sync } = await startRig(t)
   const run = await sync()
   await until(() => plane.streams === 1, 'the stream')
@@ -139,6 +144,7 @@ t.test('what is not signed by the pinned key is refused and the old one stays', 
 })
 
 t.test('an older version is refused, also after a restart', async (t) => {
+  proves(t, 'SYNC-04')
   const { plane, sync } = await startRig(t)
   await plane.publish(sampleSnapshot(5))
   const run = await sync()

@@ -2,6 +2,7 @@ import { appendFile, readdir, readFile, rename, stat, truncate, utimes, writeFil
 import { join } from 'node:path'
 import t from 'tap'
 import type { WorkloadEvent } from '../../shared/wire/event.ts'
+import { proves } from '../requirements.ts'
 import { startRig } from './rig.ts'
 import { sampleEvent as event, until } from './support.ts'
 
@@ -18,6 +19,7 @@ const age = (dir: string, name: string, secs: number) =>
   utimes(join(dir, name), Date.now() / 1000 - secs, Date.now() / 1000 - secs)
 
 t.test('sealed segments are shipped once, in order, in batches of at most 1,000, and deleted', async (t) => {
+  proves(t, 'SYNC-06')
   const { plane, sync, spoolDir } = await startRig(t)
   const big = Array.from({ length: 2_300 }, event)
   await seal(spoolDir, '0-1-9', lines(big.slice(0, 1_150)))
@@ -40,6 +42,7 @@ t.test('sealed segments are shipped once, in order, in batches of at most 1,000,
 })
 
 t.test('control plane down and up again: everything arrives, in order', async (t) => {
+  proves(t, 'SYNC-07')
   const { plane, sync, spoolDir } = await startRig(t)
   const run = await sync()
   await until(() => plane.streams === 1, 'the stream')
@@ -134,6 +137,7 @@ t.test('an event that the control plane refuses is found and set aside, the othe
 })
 
 t.test('a full spool gives up its oldest, loudly and counted; what is being written stays', async (t) => {
+  proves(t, 'SYNC-08')
   const { plane, sync, spoolDir } = await startRig(t)
   await plane.down()
   const segments = Array.from({ length: 6 }, () => Array.from({ length: 10 }, event))

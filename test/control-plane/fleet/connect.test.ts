@@ -1,5 +1,6 @@
 import { test } from 'tap'
 import { createVault } from '../../../services/control-plane/credentials/vault.ts'
+import { proves } from '../../requirements.ts'
 import { Browser } from '../identity/browser.ts'
 import { connect, link, password, scene, signIn, tokenOf } from './credential-rig.ts'
 
@@ -25,6 +26,7 @@ test('a person connects through the link, and the same question gets a credentia
 })
 
 test('no line of the log holds a secret of a whole life: link, answer, tokens, refresh, failure, end', async (t) => {
+  proves(t, 'CRED-17')
   const { upstream, plane } = await scene(t)
   const browser = await signIn(plane, 'ann')
   const url = await link(plane, 'ann')
@@ -75,6 +77,7 @@ test('two people keep their own accounts; registration happens once', async (t) 
 })
 
 test('a link that was made for someone else says so and connects nothing', async (t) => {
+  proves(t, 'CRED-16')
   const { upstream, plane } = await scene(t)
   const browser = await signIn(plane, 'bob')
   const url = await link(plane, 'ann')
@@ -107,6 +110,7 @@ test('a link works once, and not for another server or when it was changed', asy
 })
 
 test('the form needs its CSRF value, and the authorization request what RFC 8707 and 7636 ask for', async (t) => {
+  proves(t, 'CRED-18')
   const { plane, upstream } = await scene(t)
   const browser = await signIn(plane, 'ann')
   const page = await browser.get(await link(plane, 'ann'))
@@ -206,6 +210,7 @@ test('a policy that is gone takes the credential with it, and disconnecting stil
 })
 
 test('disconnecting forgets here and revokes there', async (t) => {
+  proves(t, 'CRED-15')
   const { plane, upstream } = await scene(t)
   const browser = new Browser()
   await connect(plane, upstream, 'ann', browser)

@@ -7,6 +7,7 @@ import { createNetworks } from '../../../services/control-plane/credentials/netw
 import { createOutbound } from '../../../services/control-plane/credentials/outbound.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { parseChallenge } from '../../../shared/www-authenticate.ts'
+import { proves } from '../../requirements.ts'
 
 type Reply = (request: IncomingMessage, response: ServerResponse, origin: string) => void
 const loopback = ['127.0.0.0/8', '::1/128']
@@ -79,6 +80,7 @@ const wellKnown = {
 }
 
 test('the address in the 401 comes first, and its scope too', async (t) => {
+  proves(t, 'CRED-19')
   const { origin, requests } = await serve(t, {
     '/mcp': unauthorized((at) => `Bearer realm="x", resource_metadata="${at}/elsewhere", scope="read write"`),
     '/elsewhere': prm({ scopes_supported: ['all'] }),
@@ -99,6 +101,7 @@ test('without one: the path form, then the root form', async (t) => {
 })
 
 test('authorization server metadata: RFC 8414, then both OpenID forms; offline_access where it is listed', async (t) => {
+  proves(t, 'CRED-20')
   const { origin, requests } = await serve(t, {
     '/mcp': unauthorized(),
     [`${wellKnown.prm}/mcp`]: json((at) => ({
@@ -204,6 +207,7 @@ test('a document larger than the bound is refused', async (t) => {
 })
 
 test('what a server names is not fetched from private space, however it is written', async (t) => {
+  proves(t, 'CRED-21')
   const inside = await serve(t, { '/doc': prm(), [wellKnown.oauth]: as() })
   const { port } = new URL(inside.origin)
   const hosts = [

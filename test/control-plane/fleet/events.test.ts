@@ -3,6 +3,7 @@ import { test } from 'tap'
 import { createEventStore } from '../../../services/control-plane/events/store.ts'
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
 import type { WorkloadEvent } from '../../../shared/wire/event.ts'
+import { proves } from '../../requirements.ts'
 import { enrol, movable, post, startFleet } from './rig.ts'
 
 function event(
@@ -44,6 +45,7 @@ function open(limits = { maxAgeMs: 86_400_000, maxRows: 1_000 }) {
 }
 
 test('a batch that comes twice is stored once', async (t) => {
+  proves(t, 'EVENT-05')
   const fleet = await startFleet()
   t.teardown(fleet.close)
   const { gateway } = await enrol(fleet)

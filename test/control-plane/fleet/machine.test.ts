@@ -6,6 +6,7 @@ import { Fault } from '../../../shared/faults.ts'
 import { sealingKeysSchema } from '../../../shared/wire/credential.ts'
 import { gatewayEnrolmentSchema } from '../../../shared/wire/enrolment.ts'
 import { snapshotSchema } from '../../../shared/wire/snapshot.ts'
+import { proves } from '../../requirements.ts'
 import {
   assertion,
   configOf,
@@ -116,6 +117,7 @@ test('a device code is spent by a wrong key, and replaced by a newer one', async
 })
 
 test('a device code ends after 15 minutes', async (t) => {
+  proves(t, 'AC-03')
   const clock = movable()
   const fleet = await startFleet({ clock })
   t.teardown(fleet.close)
@@ -127,6 +129,7 @@ test('a device code ends after 15 minutes', async (t) => {
 })
 
 test('guessing is limited, also for the right code', async (t) => {
+  proves(t, 'AC-04')
   const fleet = await startFleet({ clock: movable() })
   t.teardown(fleet.close)
   const { id } = fleet.controllers.create('x')
@@ -146,6 +149,7 @@ test('guessing is limited, also for the right code', async (t) => {
 })
 
 test('assertions: wrong ones and replayed ones are refused', async (t) => {
+  proves(t, 'AC-07')
   const fleet = await startFleet()
   t.teardown(fleet.close)
   const { id, privateJwk } = await enrol(fleet)

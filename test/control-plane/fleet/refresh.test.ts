@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { test } from 'tap'
+import { proves } from '../../requirements.ts'
 import { Browser } from '../identity/browser.ts'
 import { connect, scene, tokenOf } from './credential-rig.ts'
 
@@ -8,6 +9,7 @@ const refreshes = (grants: readonly string[], person: string): number =>
   grants.filter((line) => line === `refresh_token ${person}`).length
 
 test('50 parallel questions of each of two people over an expired token: one refresh each, never the other’s', async (t) => {
+  proves(t, 'CRED-10')
   const { upstream, plane } = await scene(t)
   await connect(plane, upstream, 'ann')
   await connect(plane, upstream, 'bob')
@@ -32,6 +34,7 @@ test('50 parallel questions of each of two people over an expired token: one ref
 })
 
 test('a token is renewed before it ends, and the rotated refresh token is the one used next', async (t) => {
+  proves(t, 'CRED-11')
   const { upstream, plane } = await scene(t)
   await connect(plane, upstream, 'ann')
   plane.clock.offset += 200_000
@@ -46,6 +49,7 @@ test('a token is renewed before it ends, and the rotated refresh token is the on
 })
 
 test('a refresh that fails for now: the old token while it lives, then an error, then back', async (t) => {
+  proves(t, 'CRED-12')
   const { upstream, plane } = await scene(t)
   await connect(plane, upstream, 'ann')
   const token = tokenOf(await plane.ask('ann'))
@@ -64,6 +68,7 @@ test('a refresh that fails for now: the old token while it lives, then an error,
 })
 
 test('a grant that ended: the connection is broken, its owner is asked, and connecting again heals it', async (t) => {
+  proves(t, 'CRED-13')
   const { upstream, plane } = await scene(t)
   const browser = new Browser()
   await connect(plane, upstream, 'ann', browser)

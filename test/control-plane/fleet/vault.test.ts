@@ -4,6 +4,7 @@ import { createSealer } from '../../../services/control-plane/credentials/sealer
 import { createVault } from '../../../services/control-plane/credentials/vault.ts'
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
 import { systemClock } from '../../../shared/clock.ts'
+import { proves } from '../../requirements.ts'
 
 const keyOf = (subject: string, serverId = 'notes') => ({
   issuer: 'https://gw.example',
@@ -33,6 +34,7 @@ function open() {
 }
 
 test('sealed values open with their context alone, and no two look alike', async (t) => {
+  proves(t, 'CRED-14')
   const key = randomBytes(32)
   const sealer = createSealer(key)
   const plain = Buffer.from('a secret')

@@ -1,5 +1,6 @@
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { Browser } from './browser.ts'
 import {
   authorizeUrl,
@@ -23,6 +24,7 @@ const verify = (world: World, jwt: string, algorithms = ['RS256']) =>
   })
 
 t.test('the code flow gives a token with the claims that the gateway decides on', async (t) => {
+  proves(t, 'OAUTH-01')
   const world = await startWorld()
   t.teardown(() => world.close())
   const { client, tokens } = await obtainTokens(world)
@@ -52,6 +54,7 @@ t.test('the code flow gives a token with the claims that the gateway decides on'
 })
 
 t.test('ES256 when the configuration says so, both keys published', async (t) => {
+  proves(t, 'OAUTH-02')
   const world = await startWorld({
     config: { authorizationServer: { signingAlgorithm: 'ES256', accessTokenLifetime: '5m' } },
   })
@@ -71,6 +74,7 @@ t.test('ES256 when the configuration says so, both keys published', async (t) =>
 })
 
 t.test('both discovery documents say what there is, with the issuer as the only host', async (t) => {
+  proves(t, 'OAUTH-03')
   const world = await startWorld()
   t.teardown(() => world.close())
   const documents: Record<string, unknown>[] = []
@@ -101,6 +105,7 @@ t.test('both discovery documents say what there is, with the issuer as the only 
 })
 
 t.test('authorization requests that must not pass', async (t) => {
+  proves(t, 'OAUTH-04')
   const world = await startWorld()
   t.teardown(() => world.close())
   const client = await register(world)
@@ -162,6 +167,7 @@ t.test('authorization requests that must not pass', async (t) => {
 })
 
 t.test('resource: slash, case and default port are one; a client that sends none gets it', async (t) => {
+  proves(t, 'OAUTH-05')
   const world = await startWorld()
   t.teardown(() => world.close())
   const client = await register(world)
@@ -226,6 +232,7 @@ t.test(
 )
 
 t.test('the code: once, by its client, with its verifier and redirect URI', async (t) => {
+  proves(t, 'OAUTH-06')
   const world = await startWorld()
   t.teardown(() => world.close())
   const client = await register(world)
@@ -271,6 +278,7 @@ t.test('the code: once, by its client, with its verifier and redirect URI', asyn
 })
 
 t.test('loopback redirect URIs match on any port', async (t) => {
+  proves(t, 'OAUTH-07')
   const world = await startWorld()
   t.teardown(() => world.close())
   const client = await register(world)

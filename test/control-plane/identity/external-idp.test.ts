@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { decodeJwt } from 'jose'
 import { Provider } from 'oidc-provider'
 import t, { type Test } from 'tap'
+import { proves } from '../../requirements.ts'
 import { type Answer, Browser } from './browser.ts'
 import { authorizeUrl, callback, pkce, register, startWorld, token, type World } from './world.ts'
 
@@ -116,6 +117,7 @@ async function scene(t: Test, over: Record<string, unknown> = {}, more: unknown[
 }
 
 t.test('signing in through an OpenID provider', async (t) => {
+  proves(t, 'OAUTH-25')
   const { world, idp, begin, toCallback } = await scene(t)
   const { browser, client, verifier, page } = await begin()
   t.match(page.text, /Continue with Corp SSO/)
@@ -153,6 +155,7 @@ t.test('signing in through an OpenID provider', async (t) => {
 })
 
 t.test('state: of another browser, used, unknown, missing, of another provider', async (t) => {
+  proves(t, 'OAUTH-26')
   const { world, begin, toCallback } = await scene(t)
   const { browser, page } = await begin()
   const back = await toCallback(browser, page)
@@ -178,6 +181,7 @@ t.test('state: of another browser, used, unknown, missing, of another provider',
 })
 
 t.test('a code of another sign-in, another issuer, an error answer', async (t) => {
+  proves(t, 'OAUTH-27')
   const { world, idp, begin, toCallback } = await scene(t)
   const victim = await begin()
   const attacker = await begin()

@@ -1,5 +1,6 @@
 import { decodeJwt } from 'jose'
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import {
   authorizeUrl,
   callback,
@@ -12,6 +13,7 @@ import {
 } from './world.ts'
 
 t.test('rotation: the last one lives, one used before the grace window ends the grant', async (t) => {
+  proves(t, 'OAUTH-08')
   const clock = new TestClock()
   const world = await startWorld({ clock })
   t.teardown(() => world.close())
@@ -38,6 +40,7 @@ t.test('rotation: the last one lives, one used before the grace window ends the 
 })
 
 t.test('grace: parallel and repeated refreshes all get the newest token of the one chain', async (t) => {
+  proves(t, 'OAUTH-09')
   const clock = new TestClock()
   const world = await startWorld({ clock })
   t.teardown(() => world.close())
@@ -82,6 +85,7 @@ t.test('grace is the same client’s alone', async (t) => {
 })
 
 t.test('absolute lifetime: rotation does not extend it', async (t) => {
+  proves(t, 'OAUTH-10')
   const world = await startWorld({ config: { authorizationServer: { refreshTokenLifetime: '1h' } } })
   t.teardown(() => world.close())
   const { client, tokens } = await obtainTokens(world)
@@ -103,6 +107,7 @@ t.test('absolute lifetime: rotation does not extend it', async (t) => {
 })
 
 t.test('revocation ends the refresh token and its grant', async (t) => {
+  proves(t, 'OAUTH-11')
   const world = await startWorld()
   t.teardown(() => world.close())
   const { client, tokens } = await obtainTokens(world)
@@ -152,6 +157,7 @@ t.test('policy and accounts count at each refresh, and a refusal spends nothing'
 })
 
 t.test('what lies in the database is no token', async (t) => {
+  proves(t, 'OAUTH-12')
   const world = await startWorld()
   t.teardown(() => world.close())
   const { client, tokens, browser } = await obtainTokens(world)

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { Browser, forms } from './browser.ts'
 import {
   atSignIn,
@@ -15,6 +16,7 @@ import {
 const ann = { email: 'ann@example.com', password }
 
 t.test('lockout grows per account, whoever guesses, and costs unknown people the same', async (t) => {
+  proves(t, 'OAUTH-23')
   const clock = new TestClock()
   const world = await startWorld({ clock })
   t.teardown(() => world.close())
@@ -48,6 +50,7 @@ t.test('lockout grows per account, whoever guesses, and costs unknown people the
 })
 
 t.test('lockout per address, over many accounts', async (t) => {
+  proves(t, 'OAUTH-24')
   const world = await startWorld()
   t.teardown(() => world.close())
   const { browser, page } = await atSignIn(world)

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { createRateLimit } from '../../../services/control-plane/authorization/rate-limit.ts'
+import { proves } from '../../requirements.ts'
 import { Browser } from './browser.ts'
 import {
   authorizeUrl,
@@ -28,6 +29,7 @@ const post = async (world: World, body: unknown, headers: Record<string, string>
 }
 
 t.test('redirect URIs: https, loopback http, an app’s own scheme; nothing else', async (t) => {
+  proves(t, 'OAUTH-13')
   const world = await startWorld()
   t.teardown(() => world.close())
   for (const uri of [
@@ -76,6 +78,7 @@ t.test('redirect URIs: https, loopback http, an app’s own scheme; nothing else
 })
 
 t.test('metadata: what is refused, left out and given', async (t) => {
+  proves(t, 'OAUTH-14')
   const world = await startWorld()
   t.teardown(() => world.close())
   const good = { redirect_uris: [callback] }
@@ -135,6 +138,7 @@ t.test('metadata: what is refused, left out and given', async (t) => {
 })
 
 t.test('a confidential client must show its secret', async (t) => {
+  proves(t, 'OAUTH-16')
   const world = await startWorld()
   t.teardown(() => world.close())
   const client = await register(world, { token_endpoint_auth_method: 'client_secret_basic' })
@@ -157,6 +161,7 @@ t.test('a confidential client must show its secret', async (t) => {
 })
 
 t.test('pre-registered clients work with registration switched off', async (t) => {
+  proves(t, 'OAUTH-17')
   const world = await startWorld({
     config: {
       authorizationServer: {
@@ -200,6 +205,7 @@ t.test('pre-registered redirect URIs obey the same rules, and every problem is t
 })
 
 t.test('registrations are limited per address', async (t) => {
+  proves(t, 'OAUTH-15')
   const world = await startWorld()
   t.teardown(() => world.close())
   const from = (address: string) => post(world, { redirect_uris: [callback] }, { 'x-forwarded-for': address })

@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { Browser, forms } from './browser.ts'
 import {
   atSignIn,
@@ -44,6 +45,7 @@ t.test('the pages: what a browser is told about them', async (t) => {
 })
 
 t.test('denying and cancelling answer access_denied', async (t) => {
+  proves(t, 'OAUTH-21')
   const world = await startWorld()
   t.teardown(() => world.close())
   const { browser, page } = await atSignIn(world)
@@ -60,6 +62,7 @@ t.test('denying and cancelling answer access_denied', async (t) => {
 })
 
 t.test('consent is remembered per client, person and redirect URI', async (t) => {
+  proves(t, 'OAUTH-22')
   const world = await startWorld()
   t.teardown(() => world.close())
   const both = ['https://agent.example/cb', callback]
@@ -97,6 +100,7 @@ t.test('consent is remembered per client, person and redirect URI', async (t) =>
 })
 
 t.test('forms without the right token, from elsewhere, or of another browser: 403', async (t) => {
+  proves(t, 'OAUTH-18')
   const world = await startWorld()
   t.teardown(() => world.close())
   const { browser, page } = await atSignIn(world)
@@ -149,6 +153,7 @@ t.test('an old link, a link of another browser, a finished one: told in words', 
 })
 
 t.test('a session gets a new id at sign-in, and one that was planted is worth nothing', async (t) => {
+  proves(t, 'OAUTH-19')
   const world = await startWorld()
   t.teardown(() => world.close())
   const attacker = await obtainTokens(world, { email: 'bob@example.com' })
@@ -255,6 +260,7 @@ t.test('sign-in for a page of ours, and out again', async (t) => {
 })
 
 t.test('over https: __Host- and __Secure- cookies, with the attributes that make them so', async (t) => {
+  proves(t, 'OAUTH-20')
   const world = await startWorld({ issuer: 'https://gateway.example' })
   t.teardown(() => world.close())
   const client = await register(world)

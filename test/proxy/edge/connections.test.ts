@@ -1,7 +1,9 @@
 import { once } from 'node:events'
+import { connect as connectHttp2 } from 'node:http2'
 import { connect } from 'node:net'
 import t from 'tap'
 import { encodeProxyHeader } from '../../../shared/proxy-protocol.ts'
+import { proves } from '../../requirements.ts'
 import { type Rig, rpc, startRig } from './rig.ts'
 
 const rig = await startRig({
@@ -13,6 +15,7 @@ t.teardown(() => rig.close())
 const body = rpc('tools/list')
 
 t.test('50 MB without a declared length is cut off', async (t) => {
+  proves(t, 'HTTP-11')
   const chunk = Buffer.alloc(65_536, 0x20)
   const socket = rig.dial()
   const read = new Promise<string>((resolve) => {
@@ -39,6 +42,7 @@ t.test('50 MB without a declared length is cut off', async (t) => {
 })
 
 t.test('HTTP/2: a stream that is too large is stopped, the connection lives', async (t) => {
+  proves(t, 'HTTP-12')
   const session = rig.session2()
   const stream = session.request({
     ':method': 'POST',
@@ -61,7 +65,24 @@ t.test('HTTP/2: a stream that is too large is stopped, the connection lives', as
   session.destroy()
 })
 
+t.test('HTTP/2: a client that closes its side without a word leaves nothing behind', async (t) => {
+  proves(t, 'HTTP-20')
+  const socket = rig.dial('h2')
+  const session = connectHttp2('http://gw.test:8443', { createConnection: () => socket })
+  session.on('error', () => {})
+  t.equal((await rig.http2({ body }, session)).status, 200)
+  const before = Number(rig.edge.stats().connections)
+  const ended = once(socket, 'end')
+  socket.end()
+  socket.resume()
+  await ended
+  while (Number(rig.edge.stats().connections) >= before)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  t.pass('the connection was given up')
+})
+
 t.test('Expect: 100-continue is answered when the body is wanted', async (t) => {
+  proves(t, 'HTTP-13')
   const ask = async (headers: string): Promise<string> => {
     const socket = rig.dial()
     socket.write(`POST /mcp HTTP/1.1\r\nHost: gw.test:8443\r\nExpect: 100-continue\r\n${headers}\r\n\r\n`)
@@ -77,6 +98,7 @@ t.test('Expect: 100-continue is answered when the body is wanted', async (t) => 
 })
 
 t.test('a body that does not arrive in time', async (t) => {
+  proves(t, 'HTTP-14')
   const socket = rig.dial()
   socket.write(
     `POST /mcp HTTP/1.1\r\nHost: gw.test:8443\r\nAuthorization: Bearer ${rig.valid}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{`,
@@ -87,6 +109,7 @@ t.test('a body that does not arrive in time', async (t) => {
 })
 
 t.test('a refusal keeps an HTTP/1.1 connection', async (t) => {
+  proves(t, 'HTTP-15')
   const socket = rig.dial()
   const ask = async (lines: string): Promise<string> => {
     socket.write(lines)
@@ -104,6 +127,7 @@ t.test('a refusal keeps an HTTP/1.1 connection', async (t) => {
 })
 
 t.test('what is not HTTP, and CONNECT', async (t) => {
+  proves(t, 'HTTP-16')
   const say = async (text: string): Promise<string> => {
     const socket = rig.dial()
     socket.write(text)
@@ -121,6 +145,7 @@ t.test('what is not HTTP, and CONNECT', async (t) => {
 })
 
 t.test('a connection without a PROXY header is closed', async (t) => {
+  proves(t, 'HTTP-17')
   const socket = connect(rig.config.socketPath)
   socket.write('POST /mcp HTTP/1.1\r\n')
   await once(socket, 'close')
@@ -149,6 +174,7 @@ t.test('a header that comes in pieces, with a request behind it', async (t) => {
 })
 
 t.test('browsers: preflight and headers for allowed origins alone', async (t) => {
+  proves(t, 'HTTP-18')
   const preflight = (origin: string) =>
     rig.http1({
       method: 'OPTIONS',
@@ -173,6 +199,7 @@ t.test('browsers: preflight and headers for allowed origins alone', async (t) =>
 })
 
 t.test('over the limit of requests', async (t) => {
+  proves(t, 'HTTP-19')
   const small: Rig = await startRig({
     config: { limits: { ...rig.config.limits, concurrent: 1 } },
     core: async (call) => {

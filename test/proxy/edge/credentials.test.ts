@@ -3,6 +3,7 @@ import t from 'tap'
 import type { Principal } from '../../../shared/policy.ts'
 import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
+import { proves } from '../../requirements.ts'
 import { origin, snapshot } from './fakes.ts'
 import { type Rig, startRig } from './rig.ts'
 
@@ -28,6 +29,7 @@ const get = async (rig: Rig, who = ann, to: ServerWorkload = server, rejected?: 
   shown(await rig.edge.credentials.get(who, to, rejected))
 
 t.test('asked once per user and server, however many want it', async (t) => {
+  proves(t, 'CRED-04')
   const rig = await startRig()
   t.teardown(() => rig.close())
   let n = 0
@@ -43,6 +45,7 @@ t.test('asked once per user and server, however many want it', async (t) => {
 })
 
 t.test('kept for 60 s or to its end, refreshed ahead', async (t) => {
+  proves(t, 'CRED-05')
   const rig = await startRig()
   t.teardown(() => rig.close())
   let n = 0
@@ -71,6 +74,7 @@ t.test('kept for 60 s or to its end, refreshed ahead', async (t) => {
 })
 
 t.test('links and refusals are asked again each time', async (t) => {
+  proves(t, 'CRED-06')
   const rig = await startRig()
   t.teardown(() => rig.close())
   rig.sync.answer = () => ({
@@ -102,6 +106,7 @@ t.test('a value that the server refused is dropped and told', async (t) => {
 })
 
 t.test('an invalidation acts at once, also on an answer that is on its way', async (t) => {
+  proves(t, 'CRED-07')
   const rig = await startRig()
   t.teardown(() => rig.close())
   if (rig.sync.streams.size === 0) await once(rig.sync.server, 'stream')
@@ -122,6 +127,7 @@ t.test('an invalidation acts at once, also on an answer that is on its way', asy
 })
 
 t.test('a gap in the invalidations empties the cache', async (t) => {
+  proves(t, 'CRED-08')
   const rig = await startRig()
   t.teardown(() => rig.close())
   if (rig.sync.streams.size === 0) await once(rig.sync.server, 'stream')
@@ -144,6 +150,7 @@ t.test('no answer is a fault of that call alone', async (t) => {
 })
 
 t.test('sync goes and comes back: told both times, and nothing old is used', async (t) => {
+  proves(t, 'CRED-09')
   const rig = await startRig()
   t.teardown(() => rig.close())
   const socketPath = rig.config.syncSocketPath

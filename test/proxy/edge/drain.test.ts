@@ -9,10 +9,12 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Report } from '../../../shared/ipc/contract.ts'
 import { encodeProxyHeader } from '../../../shared/proxy-protocol.ts'
+import { proves } from '../../requirements.ts'
 import { FakeSync, snapshot, token } from './fakes.ts'
 import { rpc, startRig } from './rig.ts'
 
 t.test('what runs is finished, idle connections are closed, nobody new comes in', async (t) => {
+  proves(t, 'GW-RESTART-06')
   const { promise: release, resolve: go } = Promise.withResolvers<void>()
   const rig = await startRig({
     core: async (call) => {

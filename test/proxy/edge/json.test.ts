@@ -1,6 +1,7 @@
 import t from 'tap'
 import { outlineJson, parseJson } from '../../../services/proxy/json.ts'
 import { Fault } from '../../../shared/faults.ts'
+import { proves } from '../../requirements.ts'
 
 const depth = 16
 const parse = (text: string): unknown => parseJson(Buffer.from(text), depth)
@@ -14,6 +15,7 @@ const codeOf = (text: string | Buffer): string => {
 }
 
 t.test('says what is wrong with a body', async (t) => {
+  proves(t, 'HTTP-21')
   const table: [string, string | Buffer, string][] = [
     ['cut short', '{"a":1', 'rpc.parse'],
     ['no JSON', 'hello', 'rpc.parse'],
@@ -47,6 +49,7 @@ function generator(seed: number): () => number {
 }
 
 t.test('agrees with JSON.parse on random documents', async (t) => {
+  proves(t, 'HTTP-22')
   const random = generator(20261123)
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!
   const texts = [
@@ -101,5 +104,6 @@ t.test('agrees with JSON.parse on random documents', async (t) => {
 })
 
 t.test('stops counting where it is too deep', async (t) => {
+  proves(t, 'HTTP-23')
   t.strictSame(outlineJson('[[[[{"a":1}]]]]', 2), { depth: 3, members: 0 })
 })

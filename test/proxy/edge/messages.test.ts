@@ -1,4 +1,5 @@
 import t, { type Test } from 'tap'
+import { proves } from '../../requirements.ts'
 import { type Answer, type Ask, rpc, startRig } from './rig.ts'
 
 const rig = await startRig({
@@ -154,6 +155,7 @@ const check = (
 
 for (const version of ['http1', 'http2'] as const) {
   t.test(`${version}: each is refused for itself alone`, async (t) => {
+    proves(t, 'HTTP-09')
     for (const [name, ask, status, code, id] of refusals) {
       check(t, name, await rig[version](ask), status, code, id)
       t.equal((await rig[version]({ body })).status, 200, `${name}: the next request works`)
@@ -219,6 +221,7 @@ for (const version of ['http1', 'http2'] as const) {
 }
 
 t.test('a 405 tells the methods, a 4xx on a version tells the versions', async (t) => {
+  proves(t, 'HTTP-10')
   t.equal((await rig.http1({ method: 'GET', token: null })).headers.allow, 'POST, DELETE, OPTIONS')
   const headers = { ...modern('tools/list'), 'mcp-protocol-version': '2099-01-01' }
   const unsupported = await rig.http1({

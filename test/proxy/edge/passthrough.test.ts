@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { rpc, startRig } from './rig.ts'
 
 const dir = await mkdtemp(join(tmpdir(), 'plane-'))
@@ -41,6 +42,7 @@ t.teardown(async () => {
 
 for (const version of ['http1', 'http2'] as const) {
   t.test(`${version}: other paths reach the control plane as the gateway's own`, async (t) => {
+    proves(t, 'HTTP-27')
     const answer = await rig[version]({
       path: '/connect/token?x=%20y',
       body: 'a=b&c=d',
@@ -89,6 +91,7 @@ for (const version of ['http1', 'http2'] as const) {
 }
 
 t.test('MCP is never passed on', async (t) => {
+  proves(t, 'HTTP-28')
   const before = seen.length
   for (const method of ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE']) {
     for (const path of ['/mcp', '/mcp/', '/mcp?x=1']) await rig.http1({ method, path, token: null })
@@ -97,6 +100,7 @@ t.test('MCP is never passed on', async (t) => {
 })
 
 t.test('upgrades are refused, an offer of h2c is ignored', async (t) => {
+  proves(t, 'HTTP-29')
   const ask = (upgrade: string) =>
     rig.http1({ method: 'GET', path: '/ws', token: null, headers: { connection: 'upgrade', upgrade } })
   t.equal((await ask('websocket')).status, 501)
@@ -114,6 +118,7 @@ t.test('a client that goes away takes its request along', async (t) => {
 })
 
 t.test('down: a problem for these paths alone', async (t) => {
+  proves(t, 'HTTP-30')
   plane.closeAllConnections()
   plane.close()
   await once(plane, 'close')

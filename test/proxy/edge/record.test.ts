@@ -6,12 +6,14 @@ import { Spool } from '../../../services/proxy/record-spool.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { createLogger } from '../../../shared/log.ts'
 import { workloadEventSchema } from '../../../shared/wire/event.ts'
+import { proves } from '../../requirements.ts'
 import { TestClock, token } from './fakes.ts'
 import { rpc, startRig } from './rig.ts'
 
 const log = createLogger('test', 'off')
 
 t.test('what a call looks like in the trail', async (t) => {
+  proves(t, 'EVENT-01')
   const rig = await startRig({
     core: (call, { recorder, sessions }) => {
       if ('method' in call.message && call.message.method === 'boom') {
@@ -113,6 +115,7 @@ t.test('what a call looks like in the trail', async (t) => {
 })
 
 t.test('headers of the client: names all, values of harmless ones', async (t) => {
+  proves(t, 'EVENT-02')
   const rig = await startRig({
     core: (call, { recorder }) => {
       recorder.request(call, { server: null, decision: null, outcome: 'Passthrough' })
@@ -138,6 +141,7 @@ t.test('headers of the client: names all, values of harmless ones', async (t) =>
 })
 
 t.test('strangers can not flood the trail', async (t) => {
+  proves(t, 'EVENT-03')
   const rig = await startRig()
   t.teardown(() => rig.close())
   await Promise.all(Array.from({ length: 60 }, () => rig.http1({ body: rpc('x'), token: 'stranger' })))
@@ -178,6 +182,7 @@ t.test('segments: sealed by age and by size, named by age', async (t) => {
 })
 
 t.test('a disk that does not take it costs events, not requests', async (t) => {
+  proves(t, 'EVENT-04')
   const dir = await mkdtemp(join(tmpdir(), 'spool-'))
   const spool = new Spool({
     dir: join(dir, 'in'),

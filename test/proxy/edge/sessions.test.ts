@@ -1,5 +1,6 @@
 import t from 'tap'
 import { SessionBox } from '../../../services/proxy/session-box.ts'
+import { proves } from '../../requirements.ts'
 import { FakeSync, token } from './fakes.ts'
 import { type Rig, rpc, startRig } from './rig.ts'
 
@@ -13,6 +14,7 @@ const use = async (rig: Rig, id: string, more: object = {}) =>
   rig.http1({ body: rpc('tools/list'), headers: { 'mcp-session-id': id }, ...more })
 
 t.test('an id is the session, for its own user alone', async (t) => {
+  proves(t, 'SESSION-01')
   const rig = await startRig()
   t.teardown(() => rig.close())
   const id = await open(rig)
@@ -42,6 +44,7 @@ t.test('an id is the session, for its own user alone', async (t) => {
 })
 
 t.test('a restart with the same key keeps it; another key does not', async (t) => {
+  proves(t, 'SESSION-02')
   const [first, second] = [await startRig(), await startRig()]
   const strange = new FakeSync()
   strange.keys = [{ kid: 'b', key: Buffer.alloc(32, 8).toString('base64url') }]
@@ -53,6 +56,7 @@ t.test('a restart with the same key keeps it; another key does not', async (t) =
 })
 
 t.test('DELETE is 204 once, then 404', async (t) => {
+  proves(t, 'SESSION-03')
   const rig = await startRig({ config: { snapshotMaxAgeMs: 1e9 } })
   t.teardown(() => rig.close())
   const [id, other] = [await open(rig), await open(rig)]
@@ -71,6 +75,7 @@ t.test('DELETE is 204 once, then 404', async (t) => {
 })
 
 t.test('idle time counts from the last use, else from issue', async (t) => {
+  proves(t, 'SESSION-04')
   const rig = await startRig({ config: { snapshotMaxAgeMs: 1e9 } })
   t.teardown(() => rig.close())
   const bearer = await token({ exp: Math.floor(Date.now() / 1000) + 86_400 })
@@ -86,6 +91,7 @@ t.test('idle time counts from the last use, else from issue', async (t) => {
 })
 
 t.test('the id stays small whatever the client declares', async (t) => {
+  proves(t, 'SESSION-05')
   const rig = await startRig()
   t.teardown(() => rig.close())
   const huge = {
@@ -100,6 +106,7 @@ t.test('the id stays small whatever the client declares', async (t) => {
 })
 
 t.test('initialize does not need, or mind, a dead session id', async (t) => {
+  proves(t, 'SESSION-06')
   const rig = await startRig()
   t.teardown(() => rig.close())
   const again = await rig.http1({ body: rpc('initialize', {}), headers: { 'mcp-session-id': 'dead' } })
@@ -107,6 +114,7 @@ t.test('initialize does not need, or mind, a dead session id', async (t) => {
 })
 
 t.test('without keys: told to try again, and the keys are asked for until they come', async (t) => {
+  proves(t, 'SESSION-07')
   const sync = new FakeSync()
   sync.keys = null
   const rig = await startRig({ sync })
@@ -124,6 +132,7 @@ t.test('without keys: told to try again, and the keys are asked for until they c
 })
 
 t.test('the box: seals with the newest key, opens with any', async (t) => {
+  proves(t, 'SESSION-08')
   const key = (kid: string, byte: number) => ({ kid, key: Buffer.alloc(32, byte).toString('base64url') })
   const box = new SessionBox()
   t.equal(box.seal(Buffer.from('x')), undefined)

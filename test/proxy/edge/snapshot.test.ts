@@ -2,12 +2,14 @@ import { createHash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { origin, resource, snapshot } from './fakes.ts'
 import { rpc, startRig } from './rig.ts'
 
 const body = rpc('tools/list')
 
 t.test('no snapshot, a stale one, a confirmed one', async (t) => {
+  proves(t, 'HTTP-25')
   const rig = await startRig({ cold: true })
   t.teardown(() => rig.close())
   const none = await rig.http1({ body })
@@ -39,6 +41,7 @@ t.test('no snapshot, a stale one, a confirmed one', async (t) => {
 })
 
 t.test('what does not verify is refused and the old one kept', async (t) => {
+  proves(t, 'HTTP-26')
   const rig = await startRig()
   t.teardown(() => rig.close())
   const path = join(rig.dir, 'next.json')
@@ -73,6 +76,7 @@ t.test('what does not verify is refused and the old one kept', async (t) => {
 })
 
 t.test('protected resource metadata, both forms, any page, no token', async (t) => {
+  proves(t, 'HTTP-24')
   const rig = await startRig()
   t.teardown(() => rig.close())
   const root = '/.well-known/oauth-protected-resource'

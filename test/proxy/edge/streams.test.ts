@@ -5,6 +5,7 @@ import t from 'tap'
 import type { McpCall } from '../../../services/proxy/mcp/protocol/types.ts'
 import { HttpReply, KeepAlive } from '../../../services/proxy/reply.ts'
 import { Fault } from '../../../shared/faults.ts'
+import { proves } from '../../requirements.ts'
 import { rpc, startRig } from './rig.ts'
 
 const methodOf = (call: McpCall): string => ('method' in call.message ? call.message.method : '')
@@ -88,6 +89,7 @@ for (const version of ['http1', 'http2'] as const) {
 }
 
 t.test('headers of a stream leave before its first event; going away aborts', async (t) => {
+  proves(t, 'MCP-STREAM-02')
   const socket = rig.dial()
   const body = rpc('quiet')
   socket.write(
@@ -115,6 +117,7 @@ t.test('headers of a stream leave before its first event; going away aborts', as
 })
 
 t.test('a client that does not read stops the sender', async (t) => {
+  proves(t, 'MCP-STREAM-04')
   const socket = rig.dial()
   const body = rpc('flood')
   aborted.length = 0
@@ -133,6 +136,7 @@ t.test('a client that does not read stops the sender', async (t) => {
 })
 
 t.test('a silent stream gets comments, a busy one does not', async (t) => {
+  proves(t, 'MCP-STREAM-03')
   const keepAlive = new KeepAlive(40)
   const server = createServer((req, res) => {
     const stream = new HttpReply(res, keepAlive).stream()

@@ -1,5 +1,6 @@
 import { exportJWK, exportSPKI, generateKeyPair, SignJWT } from 'jose'
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { origin, resource, signingKey, strangerKey, token } from './fakes.ts'
 import { type Ask, rpc, startRig } from './rig.ts'
 
@@ -60,6 +61,7 @@ const refusals: [string, Ask, string, string][] = [
 
 for (const version of ['http1', 'http2'] as const) {
   t.test(`${version}: 401 says what to do, and nothing is called`, async (t) => {
+    proves(t, 'HTTP-01')
     for (const [name, ask, code, oauth] of refusals) {
       const answer = await rig[version]({ body, ...ask })
       t.equal(answer.status, 401, name)
@@ -82,6 +84,7 @@ for (const version of ['http1', 'http2'] as const) {
 }
 
 t.test('two Authorization headers are refused', async (t) => {
+  proves(t, 'HTTP-02')
   const answer = await rig.http1({
     body,
     token: null,
@@ -93,6 +96,7 @@ t.test('two Authorization headers are refused', async (t) => {
 })
 
 t.test('the scheme is case-insensitive and DELETE wants a token too', async (t) => {
+  proves(t, 'HTTP-03')
   t.equal(
     (await rig.http1({ body, token: null, headers: { authorization: `bEARER ${rig.valid}` } })).status,
     200,
@@ -101,6 +105,7 @@ t.test('the scheme is case-insensitive and DELETE wants a token too', async (t) 
 })
 
 t.test('a fresh token may be 5 s over, a cached one not', async (t) => {
+  proves(t, 'HTTP-04')
   const late = await token({ exp: now + 30 })
   t.equal((await rig.http1({ body, token: late })).status, 200)
   rig.clock.offset = 29_000
@@ -113,6 +118,7 @@ t.test('a fresh token may be 5 s over, a cached one not', async (t) => {
 })
 
 t.test('a revocation acts on a cached token', async (t) => {
+  proves(t, 'HTTP-05')
   const jti = 'to-be-revoked'
   const [one, other] = [await token({ jti }), await token({ sub: 'bob@corp.test' })]
   for (const each of [one, other]) t.equal((await rig.http1({ body, token: each })).status, 200)
@@ -133,6 +139,7 @@ t.test('a revocation acts on a cached token', async (t) => {
 })
 
 t.test('keys that leave the snapshot take cached tokens with them', async (t) => {
+  proves(t, 'HTTP-06')
   t.equal((await rig.http1({ body })).status, 200)
   await rig.give({ issuers: [] })
   t.equal((await rig.http1({ body })).json.code, 'token.issuer_unknown')
@@ -141,6 +148,7 @@ t.test('keys that leave the snapshot take cached tokens with them', async (t) =>
 })
 
 t.test('policy decides on the principal', async (t) => {
+  proves(t, 'HTTP-07')
   const denied = await rig.http1({ body, token: await token({ client_workload: 'other' }) })
   t.equal(denied.status, 403)
   t.equal(denied.headers['www-authenticate'], undefined, 'more scope would not help')
@@ -152,6 +160,7 @@ t.test('policy decides on the principal', async (t) => {
 })
 
 t.test('a trusted issuer elsewhere', async (t) => {
+  proves(t, 'HTTP-08')
   const idp = await generateKeyPair('ES256')
   const jwk = { ...(await exportJWK(idp.publicKey)), kid: 'e1' }
   const fetched: string[] = []

@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
+import { proves } from '../../requirements.ts'
 import { ok, post, startLegacy } from './legacy-server.ts'
 import { modernMeta, startScripted } from './modern-server.ts'
 import { type Rig, startRig } from './rig.ts'
@@ -18,6 +19,7 @@ const json =
   }
 
 t.test('a server that hangs costs a listing its time-out and nothing more', async (t) => {
+  proves(t, 'MCP-LIST-01')
   const rig = await startRig({ timeouts: { tools_list: 300 } })
   const slow = await startLegacy(ok, { methods: { 'tools/list': () => {} } })
   const good = await startLegacy(ok)
@@ -58,6 +60,7 @@ t.test('what comes after the time-out is there for the next listing', async (t) 
 })
 
 t.test('all pages of a server, in pages of our own', async (t) => {
+  proves(t, 'MCP-LIST-02')
   const rig = await startRig({ now: () => 1_000_000 })
   const tool = (at: number) => ({ name: `tool-${at}`, inputSchema: { type: 'object' } })
   const many = await startLegacy(ok, {
@@ -98,6 +101,7 @@ t.test('all pages of a server, in pages of our own', async (t) => {
 })
 
 t.test('names: prefixed, legal, and one server without a prefix', async (t) => {
+  proves(t, 'MCP-LIST-03')
   const rig = await startRig()
   const named = (...names: string[]) =>
     startLegacy(ok, {
@@ -140,6 +144,7 @@ t.test('names: prefixed, legal, and one server without a prefix', async (t) => {
 t.test(
   'a listing is asked once by all who wait, and anew when the server says that it changed',
   async (t) => {
+    proves(t, 'MCP-LIST-04')
     const rig = await startRig({ now: () => 1_000_000 })
     let tools = ['go']
     const server = await startLegacy(
@@ -174,6 +179,7 @@ t.test(
 )
 
 t.test('what a server lists by what a client can do is kept apart', async (t) => {
+  proves(t, 'MCP-LIST-05')
   const rig = await startRig()
   const server = await startScripted(({ method, params }) => {
     const able = Object.keys(params._meta['io.modelcontextprotocol/clientCapabilities'] as object)
@@ -195,6 +201,7 @@ t.test('what a server lists by what a client can do is kept apart', async (t) =>
 })
 
 t.test('resources go to the server that lists them, else fits, else knows', async (t) => {
+  proves(t, 'MCP-LIST-06')
   const rig = await startRig()
   const holding = (resources: string[], templates: string[], known: string[]) =>
     startScripted(({ method, params }) => {
@@ -238,6 +245,7 @@ t.test('resources go to the server that lists them, else fits, else knows', asyn
 })
 
 t.test('definitions that a server gives to everyone are listed before an account is connected', async (t) => {
+  proves(t, 'MCP-LIST-09')
   const rig = await startRig()
   const server = await startScripted(() => ({
     result: { tools: [{ name: 'go', inputSchema: { type: 'object' } }], ttlMs: 0, cacheScope: 'public' },
@@ -306,6 +314,7 @@ t.test('a listing stays as long as its server says, five minutes at most', async
 })
 
 t.test('one person’s listing is never another’s', async (t) => {
+  proves(t, 'MCP-LIST-07')
   const rig = await startRig()
   const server = await startLegacy(ok, {
     methods: {

@@ -10,6 +10,7 @@ import { StreamableHTTPClientTransport as TransportV1 } from '@modelcontextproto
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
 import t from 'tap'
 import { z } from 'zod'
+import { proves } from '../../requirements.ts'
 import { startEverything, startRig } from './rig.ts'
 
 async function startModern() {
@@ -39,6 +40,7 @@ async function startModern() {
 }
 
 t.test('clients nobody here wrote, servers of both eras', async (t) => {
+  proves(t, 'MCP-PEERS-01')
   const [everything, modern, rig] = await Promise.all([startEverything(), startModern(), startRig()])
   t.teardown(async () => {
     await Promise.all([everything.close(), modern.close(), rig.close()])

@@ -1,8 +1,10 @@
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { ok, post, startLegacy } from './legacy-server.ts'
 import { startRig } from './rig.ts'
 
 t.test('what goes to a server: its credential, nothing of the client', async (t) => {
+  proves(t, 'CRED-01')
   const rig = await startRig()
   const server = await startLegacy(ok)
   t.teardown(async () => {
@@ -39,6 +41,7 @@ t.test('what goes to a server: its credential, nothing of the client', async (t)
 })
 
 t.test('a credential that the server refuses is asked for anew, once', async (t) => {
+  proves(t, 'CRED-02')
   const rig = await startRig()
   let good = 'second'
   const server = await startLegacy((body, response, request) =>
@@ -68,6 +71,7 @@ t.test('a credential that the server refuses is asked for anew, once', async (t)
 })
 
 t.test('an account that is not connected yet', async (t) => {
+  proves(t, 'CRED-03')
   const rig = await startRig()
   let connected = false
   const server = await startLegacy(ok)

@@ -1,11 +1,13 @@
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { ok, post, startLegacy } from './legacy-server.ts'
-import { startScripted } from './modern-server.ts'
+import { modernMeta, startScripted } from './modern-server.ts'
 import { type Listener, startRig, startUpstream } from './rig.ts'
 
 const hello = { result: { content: [{ type: 'text', text: 'modern' }] } }
 
 t.test('a server that is put back to the older era is found out by the first call', async (t) => {
+  proves(t, 'MCP-ERA-01')
   const rig = await startRig()
   const modern = await startScripted(() => hello)
   rig.setServers([{ prefix: 'a', url: modern.url }])
@@ -21,6 +23,7 @@ t.test('a server that is put back to the older era is found out by the first cal
 t.test(
   'a server that moves on to the newer era is found out when it knows the session no more',
   async (t) => {
+    proves(t, 'MCP-ERA-02')
     const rig = await startRig()
     const legacy = await startLegacy(ok, { session: () => 'one' })
     rig.setServers([{ prefix: 'a', url: legacy.url }])
@@ -45,6 +48,7 @@ t.test(
 )
 
 t.test('401 is no verdict: the era is asked with the next credential', async (t) => {
+  proves(t, 'MCP-ERA-03')
   const rig = await startRig()
   const modern = await startScripted(() => hello)
   let open = false
@@ -65,6 +69,7 @@ t.test('401 is no verdict: the era is asked with the next credential', async (t)
 })
 
 t.test('an old server that does not answer unknown methods is asked by initialize', async (t) => {
+  proves(t, 'MCP-ERA-04')
   const rig = await startRig({ timeouts: { initialize: 400 } })
   const legacy = await startLegacy(ok, { discover: () => {} })
   t.teardown(async () => {
@@ -75,6 +80,7 @@ t.test('an old server that does not answer unknown methods is asked by initializ
 })
 
 t.test('a server that maps unknown methods to 404 is not taken for modern for long', async (t) => {
+  proves(t, 'MCP-ERA-05')
   const rig = await startRig()
   const legacy = await startLegacy(ok, {
     discover: (body, response) =>
@@ -92,6 +98,7 @@ t.test('a server that maps unknown methods to 404 is not taken for modern for lo
 })
 
 t.test('the era is asked once for all who wait, the session opened once', async (t) => {
+  proves(t, 'MCP-ERA-06')
   const rig = await startRig()
   const legacy = await startLegacy(ok)
   t.teardown(async () => {
@@ -108,6 +115,7 @@ t.test('the era is asked once for all who wait, the session opened once', async 
 })
 
 t.test('a server that speaks no version of ours is refused, and says so to the operator alone', async (t) => {
+  proves(t, 'MCP-ERA-07')
   const rig = await startRig()
   const legacy = await startLegacy(ok, { version: '1999-01-01' })
   t.teardown(async () => {
@@ -159,3 +167,18 @@ t.test(
     t.pass('the calls that follow are of the newer era')
   },
 )
+
+t.test('methods of the other era and of nobody are unknown', async (t) => {
+  proves(t, 'MCP-OPEN-04')
+  const rig = await startRig()
+  t.teardown(() => rig.close())
+  rig.setServers([])
+  t.equal((await post(rig, 'server/discover')).last.error?.code, -32601)
+  t.match((await post(rig, 'resources/subscribe', { uri: 'x://y' })).last.error, {
+    data: { reason: 'session.missing' },
+  })
+  for (const method of ['ping', 'initialize', 'logging/setLevel', 'resources/subscribe', 'constructor']) {
+    t.equal((await post(rig, method, { _meta: modernMeta() })).last.error?.code, -32601, method)
+  }
+  t.same((await post(rig, 'ping')).last, { jsonrpc: '2.0', id: 1, result: {} })
+})

@@ -1,9 +1,11 @@
 import t from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
+import { proves } from '../../requirements.ts'
 import { type Handler, ok, post, startLegacy } from './legacy-server.ts'
 import { startRig } from './rig.ts'
 
 t.test('a server that misbehaves fails its own call alone, in time', async (t) => {
+  proves(t, 'MCP-HOSTILE-01')
   const rig = await startRig({ timeouts: { tools_call: 1_500 } })
   t.teardown(() => rig.close())
   const cases: { name: string; code: number; handler: Handler }[] = [
@@ -82,6 +84,7 @@ t.test('a server that misbehaves fails its own call alone, in time', async (t) =
 })
 
 t.test('an upstream session that is gone is opened again, unseen', async (t) => {
+  proves(t, 'SESSION-09')
   const rig = await startRig()
   let session = 'one'
   const server = await startLegacy(ok, { session: () => session })
@@ -103,6 +106,7 @@ t.test('an upstream session that is gone is opened again, unseen', async (t) => 
 })
 
 t.test('a session of the client has its own at the server, ended with it', async (t) => {
+  proves(t, 'SESSION-10')
   const rig = await startRig()
   let count = 0
   const server = await startLegacy(ok, { session: () => 'fixed' })
@@ -139,6 +143,7 @@ t.test('a session of the client has its own at the server, ended with it', async
 })
 
 t.test('a server that goes down keeps its last listing, marked', async (t) => {
+  proves(t, 'MCP-LIST-08')
   let ahead = 0
   const rig = await startRig({ now: () => Date.now() + ahead })
   const server = await startLegacy(ok)

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { ok, post, startLegacy } from './legacy-server.ts'
 import { modernMeta, startScripted } from './modern-server.ts'
 import { startEverything, startRig, startUpstream } from './rig.ts'
@@ -176,6 +177,7 @@ t.test('a server whose GET stays silent is not waited for as HTTP+SSE for long',
 t.test(
   'an address that moves from HTTP+SSE to streamable HTTP, and back, is found out by the next call',
   async (t) => {
+    proves(t, 'MCP-SSE-01')
     const rig = await startRig()
     const before = await startSse()
     rig.setServers([{ prefix: 'a', url: before.url }])

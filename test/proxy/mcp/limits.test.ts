@@ -5,6 +5,7 @@ import { templateFits } from '../../../services/proxy/mcp/holders.ts'
 import { withId } from '../../../services/proxy/mcp/protocol/shape.ts'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
 import { encodeHeaderValue } from '../../../services/proxy/mcp/upstream/headers.ts'
+import { proves } from '../../requirements.ts'
 import { type Handler, ok, post, startLegacy } from './legacy-server.ts'
 import { modernMeta, startScripted } from './modern-server.ts'
 import { startRig } from './rig.ts'
@@ -15,6 +16,7 @@ const until = async (holds: () => boolean): Promise<void> => {
 }
 
 t.test('progress keeps a call alive past its time-out, silence does not', async (t) => {
+  proves(t, 'MCP-PROGRESS-01')
   const rig = await startRig({ timeouts: { tools_call: 1_500 } })
   const server = await startLegacy((body, response) => {
     const meta = body.params?._meta as JsonObject | undefined
@@ -51,6 +53,7 @@ t.test('progress keeps a call alive past its time-out, silence does not', async 
 })
 
 t.test('a modern client that goes away cancels, a legacy one does not', async (t) => {
+  proves(t, 'MCP-CANCEL-02')
   const rig = await startRig()
   const closed: string[] = []
   let arrived = () => {}
@@ -82,6 +85,7 @@ t.test('a modern client that goes away cancels, a legacy one does not', async (t
 })
 
 t.test('DELETE ends what runs in the session; closing gives every session back', async (t) => {
+  proves(t, 'SESSION-11')
   const rig = await startRig()
   let arrived = 0
   const server = await startLegacy(() => arrived++, { session: () => 'one' })
@@ -117,6 +121,7 @@ t.test('DELETE ends what runs in the session; closing gives every session back',
 })
 
 t.test('a client that reads slowly holds the server back', async (t) => {
+  proves(t, 'MCP-STREAM-01')
   const rig = await startRig()
   const total = 2_000
   let written = 0
@@ -197,6 +202,7 @@ t.test('a credential can not write the headers of the protocol', async (t) => {
 })
 
 t.test('a server’s text is passed on only where its id is beyond doubt', async (t) => {
+  proves(t, 'MCP-HOSTILE-02')
   t.equal(
     withId('{"result":{},"jsonrpc":"2.0","id":7}', 7, 'a"b'),
     '{"result":{},"jsonrpc":"2.0","id":"a\\"b"}',

@@ -1,8 +1,10 @@
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { post, startLegacy } from './legacy-server.ts'
 import { startRig, startUpstream } from './rig.ts'
 
 t.test('questions in mid-call reach a legacy client that can answer them', async (t) => {
+  proves(t, 'MCP-ASK-01')
   const rig = await startRig()
   const server = await startLegacy((body, response) => {
     response.writeHead(200, { 'content-type': 'text/event-stream' })
@@ -66,6 +68,7 @@ t.test('questions in mid-call reach a legacy client that can answer them', async
 })
 
 t.test('cancellation by notification ends the call at the server', async (t) => {
+  proves(t, 'MCP-CANCEL-01')
   const rig = await startRig()
   const started = Promise.withResolvers<number>()
   const server = await startLegacy((body) => started.resolve(body.id!))

@@ -10,6 +10,7 @@ import { StreamableHTTPClientTransport as TransportV1 } from '@modelcontextproto
 import { CreateMessageRequestSchema, ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js'
 import { acceptedContent, createMcpHandler, inputRequired, McpServer } from '@modelcontextprotocol/server'
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { startEverything, startRig } from './rig.ts'
 
 /** A server on the second SDK that asks for a name before it greets: by `input_required`. */
@@ -43,6 +44,7 @@ async function startAsking() {
 }
 
 t.test('servers nobody here wrote ask clients nobody here wrote', async (t) => {
+  proves(t, 'MCP-PEERS-02')
   const [everything, asking, rig] = await Promise.all([startEverything(), startAsking(), startRig()])
   t.teardown(async () => {
     await Promise.all([everything.close(), asking.close(), rig.close()])

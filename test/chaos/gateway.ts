@@ -1,0 +1,23 @@
+import { globalAgent } from 'node:https'
+import { startGateway } from '../interop/world.ts'
+import type { Servers } from './run.ts'
+
+const loopback = { allowedNetworks: ['127.0.0.0/8'] }
+
+/** The whole appliance with two proxies before the servers, and little patience with a call. */
+export async function startChaosGateway(servers: Servers) {
+  const gateway = await startGateway(
+    [
+      { id: 'legacy', workload: { url: servers.legacy.url, ...loopback } },
+      {
+        id: 'modern',
+        workload: { url: servers.modern.url, ...loopback },
+        env: { AEMBIT_MCP_GATEWAY_TIMEOUT: 'tools_call=4s' },
+      },
+    ],
+    { workers: 2 },
+  )
+  // What waited for the start left a connection open, and is none of the load.
+  globalAgent.destroy()
+  return gateway
+}

@@ -1,0 +1,72 @@
+import type { Figures, Phase } from './run.ts'
+import type { Sample } from './watch.ts'
+
+/** Growth from round to round that is a leak; the first round fills pools and caches and does not count. */
+const growth: Readonly<Partial<Record<keyof Sample, number>>> = {
+  handles: 10,
+  files: 10,
+  frontFiles: 10,
+  upstreamSessions: 4,
+}
+/** Resident memory breathes with the collector: it may rise by this much a round, averaged over at least four of them. */
+const rssMbPerRound = 12
+const roundsForMemory = 5
+
+/** Least squares over equally spaced values. */
+export function slope(values: readonly number[]): number {
+  const mean = (values.length - 1) / 2
+  const average = values.reduce((sum, value) => sum + value, 0) / values.length
+  const [above, below] = values.reduce(
+    ([a, b], value, at) => [a + (at - mean) * (value - average), b + (at - mean) ** 2] as const,
+    [0, 0] as readonly [number, number],
+  )
+  return below === 0 ? 0 : above / below
+}
+
+/** What grew that has to stay. */
+export function leaks(samples: readonly Sample[]): string[] {
+  const [, second, ...later] = samples
+  const last = later.at(-1)
+  if (!second || !last) return []
+  const grown = (Object.entries(growth) as [keyof Sample, number][]).flatMap(([name, limit]) =>
+    last[name] - second[name] > limit ? [`${name} grew from ${second[name]} to ${last[name]}`] : [],
+  )
+  if (samples.length < roundsForMemory) return grown
+  const rising = (['rssMb', 'frontRssMb'] as const).flatMap((name) => {
+    const perRound = slope(samples.slice(1).map((sample) => sample[name]))
+    return perRound > rssMbPerRound ? [`${name} rises by ${perRound.toFixed(1)} a round`] : []
+  })
+  return [...grown, ...rising]
+}
+
+const count = ({ outcomes }: Phase): number => [...outcomes.values()].reduce((sum, each) => sum + each, 0)
+
+const line = (phase: Phase): string => {
+  const outcomes = [...phase.outcomes]
+    .sort(([, a], [, b]) => b - a)
+    .map(([name, times]) => `${times} ${name}`)
+  const slowest = (phase.slowestMs / 1000).toFixed(1)
+  return `  ${phase.name.padEnd(32)} ${String(count(phase)).padStart(5)} calls, slowest ${slowest.padStart(5)} s: ${outcomes.join(', ')}`
+}
+
+/** Every figure, and the totals. */
+export function table({ rounds, killed, after }: Figures): string[] {
+  const columns = ['rssMb', 'handles', 'files', 'upstreamSessions', 'frontRssMb', 'frontFiles'] as const
+  const rss = slope(rounds.slice(1).map(({ sample }) => sample.rssMb))
+  return [
+    ...rounds.flatMap(({ phases }, at) => [`round ${at + 1}`, ...phases.map(line)]),
+    'a proxy is killed with SIGKILL',
+    line(killed),
+    line(after),
+    '',
+    `at rest after round   ${columns.map((name) => name.padStart(18)).join('')}`,
+    ...rounds.map(
+      ({ sample }, at) =>
+        `${String(at + 1).padStart(19)}   ${columns.map((name) => String(sample[name]).padStart(18)).join('')}`,
+    ),
+    `memory of the proxies: ${rss.toFixed(1)} MB a round after the first`,
+  ]
+}
+
+export const calls = ({ rounds, killed, after }: Figures): number =>
+  [...rounds.flatMap(({ phases }) => phases), killed, after].reduce((sum, phase) => sum + count(phase), 0)

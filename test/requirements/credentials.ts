@@ -1,0 +1,91 @@
+import type { Area } from './requirement.ts'
+
+export const credentials = {
+  title: 'Credentials',
+  rows: {
+    'CRED-01': {
+      source: 'Seed reference: agents never receive downstream credentials',
+      text: 'What goes to a server is its credential and nothing of the client.',
+    },
+    'CRED-02': {
+      source: 'RFC 6750, 3.1',
+      text: 'A credential that the server refuses is asked for anew, once.',
+    },
+    'CRED-03': {
+      source: 'MCP 2025-11-25 client/elicitation, URL Mode',
+      text: 'An account that is not connected yet is answered with the link.',
+    },
+    'CRED-04': {
+      source: 'Seed reference: credential caching in memory',
+      text: 'A credential is asked once per user and server, however many want it.',
+    },
+    'CRED-05': {
+      source: 'Documented surface: caches of 60 s',
+      text: 'A credential is kept for 60 s or to its end, and refreshed ahead.',
+    },
+    'CRED-06': {
+      source: 'ARCHITECTURE, Credential',
+      text: 'Links and refusals are asked again each time.',
+    },
+    'CRED-07': {
+      source: 'ARCHITECTURE, Credential: invalidation',
+      text: 'An invalidation acts at once, also on an answer that is on its way.',
+    },
+    'CRED-08': {
+      source: 'ARCHITECTURE, Credential: invalidation',
+      text: 'A gap in the invalidations empties the cache.',
+    },
+    'CRED-09': {
+      source: 'ARCHITECTURE: losing any child never takes another down',
+      text: 'Sync goes and comes back; nothing old is used meanwhile.',
+    },
+    'CRED-10': {
+      source: 'RFC 6749, 6; RFC 9700, 4.14',
+      text: 'Fifty parallel questions over an expired token make one refresh per person.',
+    },
+    'CRED-11': {
+      source: 'RFC 6749, 6',
+      text: 'A token is renewed before it ends, and the rotated refresh token is the next one used.',
+    },
+    'CRED-12': {
+      source: 'RFC 6749, 5.2',
+      text: 'A refresh that fails for now keeps the old token while it lives.',
+    },
+    'CRED-13': {
+      source: 'RFC 6749, 5.2 invalid_grant',
+      text: 'A grant that ended breaks the connection and asks its owner.',
+    },
+    'CRED-14': {
+      source: 'NIST SP 800-38D; threat model of the vault',
+      text: 'Sealed values open with their context alone.',
+    },
+    'CRED-15': {
+      source: 'RFC 7009',
+      text: 'Disconnecting forgets here and revokes there.',
+    },
+    'CRED-16': {
+      source: 'MCP 2025-11-25 client/elicitation, Safe URL Handling',
+      text: 'A link that was made for someone else connects nothing.',
+    },
+    'CRED-17': {
+      source: 'House rule: no secret in a log',
+      text: "No line of the log holds a secret of a connection's whole life.",
+    },
+    'CRED-18': {
+      source: 'RFC 8707, 2; RFC 7636, 4.3',
+      text: 'The authorization request carries resource and an S256 challenge, and the form its CSRF value.',
+    },
+    'CRED-19': {
+      source: 'RFC 9728, 5.1',
+      text: 'The metadata address in a 401 comes first, with its scope.',
+    },
+    'CRED-20': {
+      source: 'RFC 8414, 3.1; OpenID Connect Discovery 1.0, 4',
+      text: 'Authorization server metadata is looked for at the RFC 8414 form, then at both OpenID forms.',
+    },
+    'CRED-21': {
+      source: 'OWASP SSRF prevention',
+      text: 'What a server names is not fetched from private space, however it is written.',
+    },
+  },
+} as const satisfies Area

@@ -1,0 +1,195 @@
+import type { Area } from './requirement.ts'
+
+export const gateway = {
+  title: 'The appliance',
+  rows: {
+    'GW-START-01': {
+      source: 'Seed reference: environment variables',
+      text: 'The documented variables have the documented defaults.',
+    },
+    'GW-START-02': {
+      source: 'House rule: every problem at once',
+      text: 'Wrong settings are all told at once, with exit code 2.',
+    },
+    'GW-START-03': {
+      source: 'Documented surface: AEMBIT_MCP_GATEWAY_TIMEOUT',
+      text: 'Zero, repeated and malformed time-outs are refused by name.',
+    },
+    'GW-START-04': {
+      source: 'Documented surface: start checks',
+      text: 'Certificate and key are checked before anything listens.',
+    },
+    'GW-START-05': {
+      source: 'ARCHITECTURE: the supervisor binds',
+      text: 'A taken port is one line with the address and its setting.',
+    },
+    'GW-START-06': {
+      source: 'sd_listen_fds(3)',
+      text: 'Sockets from systemd are used and survive the front.',
+    },
+    'GW-START-07': {
+      source: 'Seed reference: systemd service',
+      text: 'systemd hears READY, RELOADING, STOPPING, STATUS and WATCHDOG in order.',
+    },
+    'GW-START-08': {
+      source: 'ARCHITECTURE: children get no variable',
+      text: 'Starts, serves, says ready and stops without a trace.',
+    },
+    'GW-RESTART-01': {
+      source: 'ARCHITECTURE, Replace a child',
+      text: 'A process that is killed is replaced at once, and the next request works.',
+    },
+    'GW-RESTART-02': {
+      source: 'ARCHITECTURE, Replace a child',
+      text: 'A process that stands still or breaks the contract is replaced.',
+    },
+    'GW-RESTART-03': {
+      source: 'ARCHITECTURE, Replace a child',
+      text: 'A crash loop turns readiness off and says why.',
+    },
+    'GW-RESTART-04': {
+      source: 'ARCHITECTURE, Replace a child',
+      text: 'A rolling restart fails no request.',
+    },
+    'GW-RESTART-05': {
+      source: 'ARCHITECTURE, Replace a child',
+      text: 'A successor that does not become ready leaves the predecessor in place.',
+    },
+    'GW-RESTART-06': {
+      source: 'ARCHITECTURE, Replace a child',
+      text: 'A draining proxy finishes what runs and takes nobody new.',
+    },
+    'GW-RELOAD-01': {
+      source: "Operators' guide, reload",
+      text: 'A reload swaps the certificate under open connections and refuses a bad one.',
+    },
+    'GW-RELOAD-02': {
+      source: "Operators' guide, reload",
+      text: 'Where a successor fails, everything goes back to the running settings.',
+    },
+    'GW-TLS-01': {
+      source: 'RFC 9325, 3.1.1 and 3.4',
+      text: 'Old TLS, foreign ALPN and noise are refused, and the front lives on.',
+    },
+    'GW-TLS-02': {
+      source: 'RFC 7301',
+      text: 'What TLS agreed on reaches the proxy.',
+    },
+    'GW-TLS-03': {
+      source: 'RFC 9110, 15.4.9',
+      text: 'Port 80 redirects and relays nothing.',
+    },
+    'GW-TLS-04': {
+      source: 'ARCHITECTURE, Replace a child',
+      text: 'Without a proxy the client waits, and its bytes arrive once there is one.',
+    },
+    'GW-TLS-05': {
+      source: 'ARCHITECTURE, front to proxy',
+      text: 'Large bodies go both ways at the pace of the slower side.',
+    },
+    'GW-TLS-06': {
+      source: 'haproxy proxy-protocol.txt, 2.2',
+      text: 'The PROXY header has the bytes of its specification.',
+    },
+    'GW-TLS-07': {
+      source: 'haproxy proxy-protocol.txt, 2.2',
+      text: 'What is no PROXY header is refused.',
+    },
+    'SYNC-01': {
+      source: 'ARCHITECTURE, Snapshot',
+      text: 'A verified snapshot becomes a pointer to a private file, and a change follows.',
+    },
+    'SYNC-02': {
+      source: 'RFC 9110, 8.8.3',
+      text: 'An unchanged snapshot is confirmed by its ETag, not fetched.',
+    },
+    'SYNC-03': {
+      source: 'RFC 7515, 5.2',
+      text: 'What is not signed by the pinned key is refused and the old one stays.',
+    },
+    'SYNC-04': {
+      source: 'ARCHITECTURE, Snapshot: refuses a rollback',
+      text: 'An older version is refused, also after a restart.',
+    },
+    'SYNC-05': {
+      source: 'Documented surface: keeps serving while the cloud is down',
+      text: 'With the control plane away the last good snapshot is served and not confirmed.',
+    },
+    'SYNC-06': {
+      source: 'ARCHITECTURE, Event',
+      text: 'Sealed segments are shipped once, in order, in bounded batches, and deleted.',
+    },
+    'SYNC-07': {
+      source: 'ARCHITECTURE, Event: at least once',
+      text: 'With the control plane down and up again everything arrives, in order.',
+    },
+    'SYNC-08': {
+      source: 'ARCHITECTURE, Event',
+      text: 'A full spool gives up its oldest, loudly and counted.',
+    },
+    'EVENT-01': {
+      source: 'Documented surface: workload events, fields and volume',
+      text: 'A call leaves a request and a response event with the documented fields.',
+    },
+    'EVENT-02': {
+      source: 'Documented surface: redacted headers',
+      text: "Of a client's headers every name is told and values of harmless ones alone.",
+    },
+    'EVENT-03': {
+      source: 'Threat model of proxy: bounds',
+      text: 'Strangers can not flood the trail.',
+    },
+    'EVENT-04': {
+      source: 'ARCHITECTURE, Event',
+      text: 'A disk that does not take it costs events, not requests.',
+    },
+    'EVENT-05': {
+      source: 'ARCHITECTURE, Event: each eventId once',
+      text: 'A batch that comes twice is stored once.',
+    },
+    'AC-01': {
+      source: 'Documented surface: device code, six digits, one use',
+      text: 'A device code registers once; the next start uses key and registration again.',
+    },
+    'AC-02': {
+      source: 'Documented surface: GET /health, RegisteredAndNotConnected',
+      text: 'With the control plane away the state says so, and heals by itself.',
+    },
+    'AC-03': {
+      source: 'Documented surface: device code, 15 minutes',
+      text: 'A device code ends after 15 minutes.',
+    },
+    'AC-04': {
+      source: 'OWASP Credential Stuffing Prevention',
+      text: 'Guessing device codes is limited, also for the right one.',
+    },
+    'AC-05': {
+      source: 'Documented surface: agent controller metrics',
+      text: 'Its metrics carry the documented names and labels.',
+    },
+    'AC-06': {
+      source: 'Fetch standard; DNS rebinding',
+      text: 'A web page can not reach it: foreign Host, any Origin, a simple content type.',
+    },
+    'AC-07': {
+      source: 'RFC 7523, 3',
+      text: 'Assertions that are wrong or replayed are refused.',
+    },
+    'POLICY-01': {
+      source: 'Seed reference: deny by default',
+      text: 'A gateway-to-server decision is by policy, deny by default.',
+    },
+    'POLICY-02': {
+      source: 'Documented surface: client-to-gateway policy',
+      text: 'A client-to-gateway decision is by policy, deny by default.',
+    },
+    'NET-01': {
+      source: 'OWASP SSRF prevention; IANA special-purpose registries',
+      text: 'The address guard refuses private and special space in every form.',
+    },
+    'NET-02': {
+      source: 'OWASP SSRF prevention, DNS rebinding',
+      text: 'The lookup refuses at connect time.',
+    },
+  },
+} as const satisfies Area

@@ -1,0 +1,115 @@
+import type { Area } from './requirement.ts'
+
+export const identity = {
+  title: 'Identity',
+  rows: {
+    'OAUTH-01': {
+      source: 'RFC 6749, 4.1; RFC 9068',
+      text: 'The code flow gives a token with the claims that the gateway decides on.',
+    },
+    'OAUTH-02': {
+      source: 'RFC 7518, 3.1',
+      text: 'ES256 where the configuration says so, with both keys published.',
+    },
+    'OAUTH-03': {
+      source: 'RFC 8414, 3; OpenID Connect Discovery 1.0, 4',
+      text: 'Both discovery documents say what there is, with the issuer as the only host.',
+    },
+    'OAUTH-04': {
+      source: 'RFC 6749, 4.1.2.1; RFC 7636, 4.4.1',
+      text: 'Authorization requests that must not pass do not.',
+    },
+    'OAUTH-05': {
+      source: 'RFC 8707, 2',
+      text: 'resource is compared without slash, case and default port, and filled in where absent.',
+    },
+    'OAUTH-06': {
+      source: 'RFC 6749, 4.1.3; RFC 7636, 4.6',
+      text: 'A code works once, for its client, with its verifier and redirect URI.',
+    },
+    'OAUTH-07': {
+      source: 'RFC 8252, 7.3',
+      text: 'Loopback redirect URIs match on any port.',
+    },
+    'OAUTH-08': {
+      source: 'RFC 9700, 4.14.2',
+      text: 'A refresh token that is used again after the grace window ends the grant.',
+    },
+    'OAUTH-09': {
+      source: 'RFC 9700, 4.14.2',
+      text: 'Parallel refreshes within the grace window all get the newest token of one chain.',
+    },
+    'OAUTH-10': {
+      source: 'Documented surface: absolute lifetime is not extended',
+      text: 'Rotation does not extend the absolute lifetime.',
+    },
+    'OAUTH-11': {
+      source: 'RFC 7009, 2.1',
+      text: 'Revocation ends the refresh token and its grant.',
+    },
+    'OAUTH-12': {
+      source: 'RFC 9700, 4.14',
+      text: 'What lies in the database is no token.',
+    },
+    'OAUTH-13': {
+      source: 'RFC 7591, 2; RFC 8252, 7',
+      text: "Redirect URIs are https, loopback http or an app's own scheme; nothing else registers.",
+    },
+    'OAUTH-14': {
+      source: 'RFC 7591, 3.2',
+      text: 'Registered metadata is refused, left out or given as the RFC says.',
+    },
+    'OAUTH-15': {
+      source: 'RFC 7591, 5',
+      text: 'Registrations are limited per address.',
+    },
+    'OAUTH-16': {
+      source: 'RFC 6749, 2.3.1',
+      text: 'A confidential client must show its secret.',
+    },
+    'OAUTH-17': {
+      source: 'RFC 6749, 10.2',
+      text: 'Pre-registered clients work with registration switched off.',
+    },
+    'OAUTH-18': {
+      source: 'RFC 6749, 10.12',
+      text: 'Forms without the right token, from elsewhere or of another browser are refused.',
+    },
+    'OAUTH-19': {
+      source: 'OWASP Session Management, Session Fixation',
+      text: 'A session gets a new id at sign-in; a planted one is worth nothing.',
+    },
+    'OAUTH-20': {
+      source: 'RFC 6265bis, 4.1.3',
+      text: 'Cookies over https are __Host- and __Secure- ones with their attributes.',
+    },
+    'OAUTH-21': {
+      source: 'RFC 6749, 4.1.2.1',
+      text: 'Denying and cancelling answer access_denied.',
+    },
+    'OAUTH-22': {
+      source: 'MCP security best practices, Confused Deputy',
+      text: 'Consent is remembered per client, person and redirect URI.',
+    },
+    'OAUTH-23': {
+      source: 'OWASP Authentication, Account Lockout',
+      text: 'Lockout grows per account and tells nothing about unknown people.',
+    },
+    'OAUTH-24': {
+      source: 'OWASP Authentication',
+      text: 'Guessing over many accounts is limited per address.',
+    },
+    'OAUTH-25': {
+      source: 'OpenID Connect Core 1.0, 3.1.2',
+      text: 'A person signs in through an OpenID provider.',
+    },
+    'OAUTH-26': {
+      source: 'OpenID Connect Core 1.0, 3.1.2.1 state; RFC 6749, 10.12',
+      text: 'state of another browser, used, unknown or missing is refused.',
+    },
+    'OAUTH-27': {
+      source: 'RFC 9207, 2.4; OpenID Connect Core 1.0, 3.1.3.7',
+      text: "A code of another sign-in and another issuer's answer are refused.",
+    },
+  },
+} as const satisfies Area
