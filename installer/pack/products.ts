@@ -1,7 +1,7 @@
 /** What is packed: one tarball per product, each with the applications that it can install. */
 export const applications = {
   aembit_mcp_gateway: {
-    services: ['supervisor', 'front', 'proxy', 'sync'],
+    services: ['supervisor', 'front', 'proxy', 'sync', 'stdio-adapter'],
     /** Started by the wrapper in bin/. */
     entry: 'services/supervisor/cli',
     settings: 'gateway.env',
