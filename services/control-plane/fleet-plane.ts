@@ -21,6 +21,7 @@ import { createSnapshotSource, type SnapshotSource } from './fleet/snapshots.ts'
 import { createStreams } from './fleet/stream.ts'
 import { createMachineTokens } from './fleet/tokens.ts'
 import { createToolPins } from './fleet/tool-pins.ts'
+import type { Identity } from './identity/types.ts'
 import { type CircumstancesOf, issuancePolicy } from './policy/issuance.ts'
 import type { DatabaseSync } from './store/database.ts'
 import type { Sealer } from './store/sealer.ts'
@@ -36,6 +37,7 @@ export interface FleetPlaneDeps {
   readonly issueCredential: MachineAppDeps['issueCredential']
   readonly shared: () => SharedAdministration | undefined
   readonly circumstances: CircumstancesOf
+  readonly person: (subject: string) => Identity | undefined
 }
 
 export interface FleetPlane {
@@ -115,6 +117,7 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
         toolPins,
         audit,
         accessEvents,
+        explaining: { person: deps.person, circumstances: deps.circumstances },
         shared: deps.shared,
         version,
         clock,

@@ -13,7 +13,7 @@ import { type CredentialPlane, createCredentialPlane } from './credential-plane.
 import { createSealer } from './credentials/sealer.ts'
 import type { Environment } from './environment.ts'
 import { createFleetPlane } from './fleet-plane.ts'
-import { createIdentityPlane } from './identity-plane.ts'
+import { createIdentityPlane, type IdentityPlane } from './identity-plane.ts'
 import { createCircumstances } from './policy/issuance.ts'
 import { createPlaces } from './policy/places.ts'
 import { createPublicApp } from './public-app.ts'
@@ -76,6 +76,7 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
     const places = createPlaces(log)
     const circumstances = createCircumstances(clock, places.locate)
     let credentials: CredentialPlane
+    let people: IdentityPlane['accounts']
     const fleet = await createFleetPlane({
       ...common,
       version,
@@ -83,12 +84,14 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       issueCredential: (request) => credentials.issue(request),
       shared: () => credentials.shared(),
       circumstances,
+      person: (subject) => people.find(subject),
     })
     const identity = await createIdentityPlane(
       { ...common, policy: fleet.policy, revoke: fleet.snapshots.revoke, audit: fleet.audit },
       first,
     )
-    const { sessions, browser, keys, accounts: people } = identity
+    const { sessions, browser, keys } = identity
+    people = identity.accounts
     const { snapshots, changes } = fleet
     credentials = createCredentialPlane({
       ...common,

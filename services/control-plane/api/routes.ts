@@ -12,9 +12,12 @@ import type { Controller, Controllers } from '../fleet/controllers.ts'
 import type { KillSwitch } from '../fleet/kill-switch.ts'
 import type { SnapshotSource } from '../fleet/snapshots.ts'
 import type { ToolPins } from '../fleet/tool-pins.ts'
+import type { Identity } from '../identity/types.ts'
+import type { CircumstancesOf } from '../policy/issuance.ts'
 import type { AdminCheck } from './admin-token.ts'
 import { answer, list, pageQuery, parse } from './answers.ts'
 import { registerCredentialProviders } from './credential-providers.ts'
+import { explainDecision, explainRequestSchema } from './explain.ts'
 import { registerKillSwitch } from './kill-switch.ts'
 import { roleOf } from './role-tokens.ts'
 import { registerToolPins } from './tool-pins.ts'
@@ -30,6 +33,11 @@ export interface ApiDeps {
   /** Further routes of administrators, behind the same token. */
   readonly more?: ((app: FastifyInstance) => void) | undefined
   readonly accessEvents: AccessEvents
+  /** What is known of a person, and what else a decision hangs on; absent: nothing can be explained. */
+  readonly explaining?: {
+    readonly person: (subject: string) => Identity | undefined
+    readonly circumstances: CircumstancesOf
+  }
   readonly shared: () => SharedAdministration | undefined
   readonly version: string
   readonly clock: Clock
@@ -108,6 +116,21 @@ export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
         const { snapshot } = snapshots.current()
         const more = { version, snapshotVersion: snapshot.version }
         return { status: 'Healthy', ...(isAdmin(request.headers.authorization) ? more : {}) }
+      })
+
+      app.post('/access-policies/explain', async (request, reply) => {
+        const ask = parse(explainRequestSchema, request.body)
+        const { explaining } = deps
+        if (!explaining) return answer(request, reply, 404, 'Nothing can be explained here.')
+        const told = explainDecision(
+          snapshots.current(),
+          ask,
+          explaining.person(ask.user),
+          explaining.circumstances,
+        )
+        return (
+          told ?? answer(request, reply, 404, 'This user never signed in here; send their claims as well.')
+        )
       })
 
       app.get('/workload-events', async (request) => {
