@@ -80,7 +80,7 @@ function connectionItem(view: ConnectionView, csrf: string): Html {
     view.scopes !== '' && `scopes ${view.scopes}`,
     view.state === 'connected' && view.expiresAt !== null && `token valid until ${time(view.expiresAt)}`,
     view.lastUsedAt !== null && `last used ${time(view.lastUsedAt)}`,
-    view.lastError !== null && `last problem: ${view.lastError}`,
+    view.lastError !== null && `last problem: ${problemText(view.lastError)}`,
     !view.reachable && 'policy no longer lets you use this server',
   ].filter((fact): fact is string => typeof fact === 'string')
   const base = `/connections/${encodeURIComponent(view.serverId)}`
@@ -88,13 +88,27 @@ function connectionItem(view: ConnectionView, csrf: string): Html {
 ${facts.map((fact) => html`<small>${fact}</small>`)}
 <div class="row">${
     view.reachable &&
-    html`<a class="button" href="${base}/connect">${view.state === 'none' ? 'Connect' : 'Connect again'}</a>`
+    html`<a class="button" href="${base}/connect" aria-label="${view.state === 'none' ? 'Connect' : 'Connect again'}: ${view.serverName}">${view.state === 'none' ? 'Connect' : 'Connect again'}</a>`
   }${
     view.state !== 'none' &&
     html`<form method="post" action="${base}/disconnect"><input type="hidden" name="csrf" value="${csrf}">
 <input type="hidden" name="provider" value="${view.providerId}">
-<button class="button quiet" type="submit">Disconnect</button></form>`
+<button class="button quiet" type="submit" aria-label="Disconnect: ${view.serverName}">Disconnect</button></form>`
   }</div></li>`
+}
+
+const problems: Readonly<Record<string, string>> = {
+  invalid_grant: 'the access ended or was taken back at the server',
+  no_refresh_token: 'the server gives no access that lasts longer',
+  client_changed: 'an administrator changed how the gateway signs in there',
+  refused_by_server: 'the server keeps refusing the access it gave',
+  authorization_server_changed: 'the server moved to another sign-in',
+}
+
+/** The code stays: it is what an administrator looks for. */
+const problemText = (code: string): string => {
+  const text = problems[code]
+  return text === undefined ? code : `${text} (${code})`
 }
 
 export function connectedPage(serverName: string): Page {
