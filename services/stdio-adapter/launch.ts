@@ -1,3 +1,4 @@
+import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { StdioServer } from '../../shared/config/stdio-servers.ts'
 
@@ -7,7 +8,8 @@ export interface Launch {
 }
 
 const plainPath = '/usr/local/bin:/usr/bin:/bin'
-const confine = fileURLToPath(new URL('confine.ts', import.meta.url))
+/** Installed, it is compiled as we are. */
+const confine = fileURLToPath(new URL(`confine${extname(import.meta.url)}`, import.meta.url))
 
 /**
  * How a server's process is started: limits by prlimit(1), an end with ours by setpriv(1) or by the process table of its
