@@ -43,6 +43,10 @@ export const faults = {
     rpc: 5030,
     retry: true,
   }),
+  'token.scope': no(403, 'The access token does not have the scope that this needs.', {
+    rpc: 4030,
+    oauth: 'insufficient_scope',
+  }),
   'token.revoked': no(401, 'The access token has been revoked.', { oauth: 'invalid_token' }),
 
   // What was sent.

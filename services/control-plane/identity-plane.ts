@@ -5,6 +5,7 @@ import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { RevocationMatch } from '../../shared/revocations.ts'
 import { createArtefactStore } from './authorization/adapter.ts'
+import { registerAgents } from './authorization/agents.ts'
 import type { IssuancePolicy } from './authorization/gate.ts'
 import { createGrants } from './authorization/grants.ts'
 import { createIdentityAssertions, type IdentityAssertions } from './authorization/identity-assertions.ts'
@@ -135,6 +136,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
       registerAssets(app)
       registerAuthorizationServer(app, { current, store, presented, clock, log })
       registerInteractions(app, { current, grants, accounts, policy, signIn, sessions, browser, log })
+      registerAgents(app, { current, grants, sessions, browser, revoke, log })
       registerIdentity(app, {
         signIn,
         sessions,

@@ -32,7 +32,8 @@ export function refuse(x: Exchange, fault: Fault, deps: RefuseDeps): number {
   if (x.reply.begun) return x.res.statusCode
   abandonBody(x.req, x.res)
   const headers: Record<string, string> = {}
-  if (status === 401) headers['www-authenticate'] = challenge(fault, deps.metadataUrl, deps.scopes())
+  if (status === 401 || spec.oauth === 'insufficient_scope')
+    headers['www-authenticate'] = challenge(fault, deps.metadataUrl, deps.scopes())
   if (status === 405) headers.allow = deps.allow
   if (status === 503) headers['retry-after'] = '1'
   if (status === 401) x.reply.json(status, oauthBody(fault), headers)

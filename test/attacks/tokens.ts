@@ -1,3 +1,4 @@
+import { strict as assert } from 'node:assert'
 import { createHmac, createPublicKey } from 'node:crypto'
 import { CompactEncrypt, exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { type Area, type Attack, attack } from './case.ts'
@@ -117,6 +118,28 @@ export const tokens: Area = {
       new CompactEncrypt(Buffer.from(rig.ann.tokens.access_token))
         .setProtectedHeader({ alg: 'dir', enc: 'A256GCM', typ: 'at+jwt' })
         .encrypt(Buffer.alloc(32)),
+    ),
+    attack(
+      'no scope, signed with the true key',
+      '403 insufficient_scope, with the scope to ask for',
+      async (rig) => {
+        const answer = await rig.send({ token: await rig.forge({ scope: 'openid' }) })
+        assertRefused(answer, 403)
+        const challenge = String(answer.headers['www-authenticate'])
+        if (!/error="insufficient_scope"/.test(challenge) || !/scope="mcp"/.test(challenge))
+          throw new Error(challenge)
+      },
+    ),
+    attack(
+      'no scope, signed with the true key',
+      '403 insufficient_scope, with the scope to ask for',
+      async (rig) => {
+        const answer = await rig.send({ token: await rig.forge({ scope: 'openid' }) })
+        assertRefused(answer, 403)
+        const challenge = String(answer.headers['www-authenticate'])
+        assert.match(challenge, /error="insufficient_scope"/)
+        assert.match(challenge, /scope="mcp"/)
+      },
     ),
     attack(
       'a client workload that is none, signed with the true key',

@@ -1,5 +1,5 @@
 import type { Clock } from '../../../shared/clock.ts'
-import type { DatabaseSync } from '../store/database.ts'
+import { type DatabaseSync, transaction } from '../store/database.ts'
 import { redirectKey } from './clients.ts'
 
 export interface ConsentKey {
@@ -16,6 +16,10 @@ export interface Grants {
   /** Notes where an authorization's code goes. `lifetimeMs`: how long its tokens may live. */
   record(grantId: string, key: ConsentKey, lifetimeMs: number, browserIp?: string): void
   redirectUriOf(grantId: string): string | undefined
+  /** What a person agreed to, newest first; 500 at most. */
+  list(subject: string): { clientId: string; redirect: string; scopes: string[]; grantedAt: number }[]
+  /** Forgets the agreement and every authorization that came of it. False where there was none. */
+  withdraw(subject: string, clientId: string): boolean
   /** Address of the browser that the person authorized with. */
   browserIpOf(grantId: string): string | undefined
   sweep(): void
@@ -35,6 +39,11 @@ export function createGrants(db: DatabaseSync, clock: Clock): Grants {
   const insert = db.prepare(`INSERT INTO authorization_grant
     (grant_id, subject, client_id, redirect_uri, created_at, expires_at, browser_ip) VALUES (?, ?, ?, ?, ?, ?, ?)`)
   const redirect = db.prepare('SELECT redirect_uri, browser_ip FROM authorization_grant WHERE grant_id = ?')
+  const ofPerson = db.prepare(
+    'SELECT client_id, redirect, scopes, granted_at FROM consent WHERE subject = ? ORDER BY granted_at DESC LIMIT 500',
+  )
+  const forget = db.prepare('DELETE FROM consent WHERE subject = ? AND client_id = ?')
+  const end = db.prepare('DELETE FROM authorization_grant WHERE subject = ? AND client_id = ?')
   const old = db.prepare('DELETE FROM authorization_grant WHERE expires_at < ?')
 
   const scopesOf = (key: ConsentKey): string[] => {
@@ -77,6 +86,19 @@ export function createGrants(db: DatabaseSync, clock: Clock): Grants {
       const address = redirect.get(grantId)?.browser_ip
       return typeof address === 'string' ? address : undefined
     },
+    list: (subject) =>
+      ofPerson.all(subject).map((row) => ({
+        clientId: String(row.client_id),
+        redirect: String(row.redirect),
+        scopes: JSON.parse(String(row.scopes)) as string[],
+        grantedAt: Number(row.granted_at),
+      })),
+    withdraw: (subject, clientId) =>
+      transaction(db, () => {
+        const gone = forget.run(subject, clientId).changes
+        // A refresh is decided on the authorization it came of: without it there is no next token.
+        return Number(end.run(subject, clientId).changes) + Number(gone) > 0
+      }),
     sweep: () => void old.run(clock.now()),
   }
 }

@@ -21,6 +21,7 @@ export function decide({ snapshots, verifier }: DecideDeps): Run {
       x.index = snapshots.require()
       x.verified = verifier.recheck(x.verified)
     }
+    requireScopes(x)
     const workload = x.index.clients.get(x.principal.clientWorkload ?? '')
     // The token says which client it is; where it may be used from is looked at each time.
     if (workload && !addressFits(workload, x.client.address)) {
@@ -37,6 +38,22 @@ export function decide({ snapshots, verifier }: DecideDeps): Run {
       })
     }
   }
+}
+
+/**
+ * Has the token all scopes of this gateway? All that an operation needs is asked for in one go (MCP authorization, scope
+ * step-up). What a foreign issuer calls its scopes says nothing here; policy decides on its tokens alone.
+ */
+function requireScopes({ index, principal }: Exchange): void {
+  const { issuers, gateway } = index.snapshot
+  const ours = issuers.some(
+    (known) => known.kind === 'authorization-server' && known.issuer === principal.issuer,
+  )
+  if (!ours) return
+  const { scope } = principal.claims
+  const granted = typeof scope === 'string' ? scope.split(' ') : []
+  const missing = gateway.scopes.filter((wanted) => !granted.includes(wanted))
+  if (missing.length > 0) throw new Fault('token.scope', { detail: `lacks ${missing.join(' ')}` })
 }
 
 /**
