@@ -5,6 +5,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseControllerEnv } from '../../services/agent-controller/settings.ts'
+import { proves } from '../requirements.ts'
 import { FakeControlPlane } from '../sync/fake-control-plane.ts'
 import { tempDir, until } from '../sync/support.ts'
 
@@ -34,6 +35,7 @@ const run = (t: Test, env: Record<string, string>) => {
 }
 
 t.test('it registers, serves on loopback and stops on SIGTERM with exit code 0', async (t) => {
+  proves(t, 'AC-08')
   const dir = await tempDir(t)
   const plane = await FakeControlPlane.start(dir)
   t.teardown(() => plane.down())

@@ -34,12 +34,14 @@ const plan = {
 console.log(`seed ${seed}`)
 const servers = await startServers()
 try {
-  const { rig, access, end } = await startChaosGateway(servers)
+  const { rig, access, end } = await startChaosGateway(servers, 10)
   try {
     const figures = await runChaos(rig, access, servers, plan, createRandom(seed))
     const findings = [...figures.findings, ...leaks(figures.rounds.map(({ sample }) => sample))]
     console.log(table(figures).join('\n'))
-    for (const finding of findings) console.log(`! ${finding}`)
+    for (const finding of new Set(findings)) {
+      console.log(`! ${findings.filter((other) => other === finding).length} × ${finding}`)
+    }
     console.log(`${calls(figures) - findings.length} passed, ${findings.length} failed`)
     process.exitCode = findings.length > 0 ? 1 : 0
   } finally {

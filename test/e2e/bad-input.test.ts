@@ -4,6 +4,7 @@ import { request } from 'node:https'
 import { generateKeyPair, type JWK, SignJWT } from 'jose'
 import t from 'tap'
 import { anyFreePort } from '../../installer/quickstart/ports.ts'
+import { proves } from '../requirements.ts'
 import { startBadServer, type Vice } from '../rig/bad-servers.ts'
 import { withServers } from '../rig/servers.ts'
 import { startRig, textOf } from '../rig/world.ts'
@@ -105,6 +106,7 @@ await t.test('a good request passes, so that the refusals below mean something',
 })
 
 await t.test('tokens that are none: 401 with the way in, and nothing reaches any server', async (t) => {
+  proves(t, 'GW-INPUT-01')
   const [head = '', payload = '', signature = ''] = token.split('.')
   const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url')
   const claims = JSON.parse(Buffer.from(payload, 'base64url').toString()) as Record<string, unknown>
@@ -201,6 +203,7 @@ await t.test(
 )
 
 await t.test('a body of 50 MB is refused before it is read to its end', async (t) => {
+  proves(t, 'GW-INPUT-02')
   const answer = await send({ headers: session, body: Buffer.alloc(50 * 1024 * 1024, 0x20) }).catch(
     (error: NodeJS.ErrnoException) => error,
   )

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { proves } from '../requirements.ts'
 import { startBadServer } from '../rig/bad-servers.ts'
 import { withServers } from '../rig/servers.ts'
 import { startRig, textOf } from '../rig/world.ts'
@@ -63,6 +64,7 @@ for (const [kind, value, refusal] of [
 }
 
 await t.test('by server: its calls end and its tools are gone, for everyone', async (t) => {
+  proves(t, 'KILL-02')
   const running = hanging()
   await Promise.race([running, new Promise((resolve) => setTimeout(resolve, 500))])
   const revert = await kill('server', 'hangs')

@@ -87,5 +87,49 @@ export const credentials = {
       source: 'OWASP SSRF prevention',
       text: 'What a server names is not fetched from private space, however it is written.',
     },
+    'CRED-22': {
+      source: 'Documented surface: apikey in header or query; RFC 7617',
+      text: 'An API key goes into a header or the query, a username and password into HTTP Basic.',
+    },
+    'CRED-23': {
+      source: 'RFC 6749, 4.4 and 2.3.1',
+      text: 'Client credentials make one token for all, renewed ahead and after a refusal.',
+    },
+    'CRED-24': {
+      source: 'Documented surface: oidc-id-token',
+      text: 'An ID token of ours verifies from the issuer alone and is never for another person.',
+    },
+    'CRED-25': {
+      source: 'Documented surface: subject must be exactly one value',
+      text: 'A subject that is not exactly one value is refused.',
+    },
+    'CRED-26': {
+      source: 'Vault API, auth/jwt/login',
+      text: 'HashiCorp Vault is signed in to by its JWT method.',
+    },
+    'CRED-27': {
+      source: 'AWS STS, AssumeRoleWithWebIdentity',
+      text: 'A role of AWS is taken for a token of ours.',
+    },
+    'CRED-28': {
+      source: 'NIST SP 800-57: rotation of key-encrypting keys',
+      text: 'The command seals everything under a new master key; the former one is refused.',
+    },
+    'CRED-29': {
+      source: 'NIST SP 800-57',
+      text: 'A rotation that was interrupted at any point is finished by the next run.',
+    },
+    'CRED-30': {
+      source: 'RFC 6750, 3.1 insufficient_scope; MCP basic/authorization, Scope Challenge',
+      text: 'Where a server demands more scope the union is asked for, once.',
+    },
+    'CRED-31': {
+      source: 'MCP 2026-07-28 basic/authorization: credentials are keyed by issuer',
+      text: 'A server that moves to another authorization server gets nothing of the former.',
+    },
+    'CRED-32': {
+      source: 'MCP 2025-03-26 basic/authorization, Fallbacks',
+      text: 'A server of 2025-03-26 that publishes nothing has its endpoints at the root.',
+    },
   },
 } as const satisfies Area

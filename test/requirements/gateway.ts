@@ -191,5 +191,53 @@ export const gateway = {
       source: 'OWASP SSRF prevention, DNS rebinding',
       text: 'The lookup refuses at connect time.',
     },
+    'EVENT-06': {
+      source: 'Documented surface: access.credential',
+      text: 'access.credential says who asked, by which policy and provider, and what came of it.',
+    },
+    'EVENT-07': {
+      source: 'Documented surface: workload-events list',
+      text: 'Workload events come in the documented list shape.',
+    },
+    'KILL-01': {
+      source: 'Architecture: revocations act within a second',
+      text: 'The kill switch is set, listed, taken back, audited, and in the snapshot while it acts.',
+    },
+    'KILL-02': {
+      source: 'Architecture: revocations act within a second',
+      text: 'Shutting out a server ends its calls and takes its tools from every listing, for everyone.',
+    },
+    'AC-08': {
+      source: 'systemd.service(5): SIGTERM; documented surface: port 5000',
+      text: 'It registers, serves on loopback and stops on SIGTERM with exit code 0.',
+    },
+    'CP-01': {
+      source: 'House rule: every problem at once',
+      text: 'What the control plane can not start with is told whole, with exit code 2.',
+    },
+    'CP-02': {
+      source: 'House rule: secrets are private files',
+      text: 'A master key that is none, or that others may read, stops the start.',
+    },
+    'CP-03': {
+      source: 'Admin API: its token',
+      text: 'The token of the admin API is made once, private, and needed everywhere but for health.',
+    },
+    'GW-INPUT-01': {
+      source: 'Seed reference: unauthenticated requests receive 401',
+      text: 'Through the whole appliance, tokens that are none get 401 with the way in and reach no server.',
+    },
+    'GW-INPUT-02': {
+      source: 'RFC 9110, 15.5.14',
+      text: 'A body of 50 MB is refused before it is read to its end.',
+    },
+    'PIN-01': {
+      source: 'Tool poisoning: definitions change after approval',
+      text: 'The first definition that any gateway sees is approved for all; another one waits.',
+    },
+    'PIN-02': {
+      source: 'Tool poisoning: definitions change after approval',
+      text: 'An administrator approves a changed definition and takes it back, and the trail says so.',
+    },
   },
 } as const satisfies Area

@@ -111,5 +111,61 @@ export const identity = {
       source: 'RFC 9207, 2.4; OpenID Connect Core 1.0, 3.1.3.7',
       text: "A code of another sign-in and another issuer's answer are refused.",
     },
+    'OAUTH-28': {
+      source: 'RFC 7523, 3; Enterprise-Managed Authorization extension',
+      text: 'An identity assertion becomes a token for that person and client, once.',
+    },
+    'OAUTH-29': {
+      source: 'RFC 7523, 3',
+      text: 'Assertions of another audience, client, type, issuer or age are refused.',
+    },
+    'OAUTH-30': {
+      source: 'OAuth Client ID Metadata Document draft, 4',
+      text: 'A client that is a URL signs a person in and is named with its host.',
+    },
+    'OAUTH-31': {
+      source: 'OAuth Client ID Metadata Document draft, 6; documented surface: registered URLs',
+      text: 'Only client documents that an administrator let in are fetched.',
+    },
+    'OAUTH-32': {
+      source: 'OAuth Client ID Metadata Document draft, 4.1',
+      text: 'A document that does not fit its address or its rules is refused.',
+    },
+    'OAUTH-33': {
+      source: 'OAuth Client ID Metadata Document draft, 6.5 (SSRF)',
+      text: 'Private and special addresses are never asked for a document.',
+    },
+    'OAUTH-34': {
+      source: 'RFC 7662, 2',
+      text: 'Introspection tells of access and refresh tokens to those who may know.',
+    },
+    'OAUTH-35': {
+      source: 'RFC 7662, 2.2 active',
+      text: 'A token that expired, was revoked or lost its policy is not active.',
+    },
+    'OAUTH-36': {
+      source: 'RFC 7009, 2.1',
+      text: 'Revoking an access token tells the gateways and ends its grant.',
+    },
+    'OAUTH-37': {
+      source: 'RFC 7517; NIST SP 800-57, key rotation',
+      text: 'A new signing key is published before it signs and forgotten after it counts.',
+    },
+    'OAUTH-38': {
+      source: 'NIST SP 800-57, 5.5',
+      text: 'A compromised key is replaced at once and nothing it signed is taken any more.',
+    },
+    'OAUTH-39': {
+      source: 'RFC 7523, 2.2; OpenID Connect Core 1.0, 9',
+      text: 'A client proves itself by private_key_jwt where a policy names clients.',
+    },
+    'OAUTH-40': {
+      source: 'RFC 6749, 4.4',
+      text: 'Client credentials are denied without a policy for clients.',
+    },
+    'OAUTH-41': {
+      source: 'Documented surface: enforceSso off',
+      text: "Where sign-in is not enforced the token is the client's alone.",
+    },
   },
 } as const satisfies Area

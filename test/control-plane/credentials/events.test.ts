@@ -1,8 +1,10 @@
 import { test } from 'tap'
+import { proves } from '../../requirements.ts'
 import { connect, scene, signIn } from '../fleet/credential-rig.ts'
 import { Browser } from '../identity/browser.ts'
 
 test('access.credential says who asked, by which policy and provider, and what came of it', async (t) => {
+  proves(t, 'EVENT-06')
   const { plane, upstream } = await scene(t)
   const last = () => plane.events()[0]
   await plane.ask('ann')

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Test, test } from 'tap'
 import { type CredentialAnswer, credentialText } from '../../../shared/wire/credential.ts'
+import { proves } from '../../requirements.ts'
 import { type Plane, signIn, startPlane } from '../fleet/credential-rig.ts'
 import { form, standIn, verifyOwn } from './stand-ins.ts'
 
@@ -35,6 +36,7 @@ const headerOf = (answer: CredentialAnswer): string =>
 const bearerOf = (answer: CredentialAnswer): string => headerOf(answer).replace(/^Authorization: Bearer /, '')
 
 test('an API key in a header or in the query, and HTTP Basic', async (t) => {
+  proves(t, 'CRED-22')
   const query = await planeWith(t, { type: 'apikey', query: { name: 'api_key', value: { value: 'k1' } } })
   t.match(await ask(query), { kind: 'headers', headers: [], query: [{ name: 'api_key', value: 'k1' }] })
   t.match(await ask(query, 'ann', digestOf(await ask(query))), {
@@ -51,6 +53,7 @@ test('an API key in a header or in the query, and HTTP Basic', async (t) => {
 })
 
 test('client credentials: one token for all, in both styles, renewed ahead and after a refusal', async (t) => {
+  proves(t, 'CRED-23')
   let count = 0
   const as = await standIn(t, () => ({
     body: { access_token: `token-${++count}`, token_type: 'Bearer', expires_in: 600 },
@@ -150,6 +153,7 @@ test('a token service in a private network that nobody allowed is not asked', as
 })
 
 test('an ID token of ours: verified from the issuer alone, about the person, never for another', async (t) => {
+  proves(t, 'CRED-24')
   for (const algorithmType of ['RS256', 'ES256']) {
     const plane = await planeWith(t, {
       type: 'oidc-id-token',
@@ -176,6 +180,7 @@ test('an ID token of ours: verified from the issuer alone, about the person, nev
 })
 
 test('a subject that is not exactly one value is refused', async (t) => {
+  proves(t, 'CRED-25')
   const plane = await planeWith(t, {
     type: 'oidc-id-token',
     subject: '$' + '{oidc.identityToken.decode.payload.department}',
@@ -186,6 +191,7 @@ test('a subject that is not exactly one value is refused', async (t) => {
 })
 
 test('HashiCorp Vault: the JWT auth method', async (t) => {
+  proves(t, 'CRED-26')
   const vault = await standIn(t, async ({ path, body }) => {
     const { jwt, role } = JSON.parse(body) as { jwt: string; role: string }
     const claims = await verifyOwn(jwt, plane.origin, 'vault')
@@ -219,6 +225,7 @@ test('HashiCorp Vault: the JWT auth method', async (t) => {
 })
 
 test('AWS: a role for a token of ours', async (t) => {
+  proves(t, 'CRED-27')
   const expiration = new Date(Date.now() + 3_600_000)
   const sts = await standIn(t, async ({ body }) => {
     const asked = form(body)

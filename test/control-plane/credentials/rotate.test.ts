@@ -12,6 +12,7 @@ import { lockState } from '../../../services/control-plane/store/lock.ts'
 import { rotateMasterKey } from '../../../services/control-plane/store/rotate.ts'
 import { sealedColumns } from '../../../services/control-plane/store/sealed-columns.ts'
 import { systemClock } from '../../../shared/clock.ts'
+import { proves } from '../../requirements.ts'
 
 const yaml = `tenant: {id: acme}
 gateway: {url: "https://gw.example/mcp"}
@@ -72,6 +73,7 @@ async function used(t: Test) {
 }
 
 test('the command seals everything under a new key; the former one is refused afterwards', async (t) => {
+  proves(t, 'CRED-28')
   const { keyPath, keyOf, run, start, stop, withVault, state } = await used(t)
   const former = keyOf()
   copyFileSync(keyPath, `${keyPath}.former`)
@@ -103,6 +105,7 @@ test('the command seals everything under a new key; the former one is refused af
 })
 
 test('interrupted at any point, the next run finishes it', async (t) => {
+  proves(t, 'CRED-29')
   const { state, keyPath, keyOf, withVault } = await used(t)
   const opened = () => withVault(keyOf(), (vault) => vault.open(key).accessToken)
   const former = keyOf()

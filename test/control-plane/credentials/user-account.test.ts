@@ -11,6 +11,7 @@ import { createSealer } from '../../../services/control-plane/credentials/sealer
 import type { SnapshotSource } from '../../../services/control-plane/fleet/snapshots.ts'
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
 import { systemClock } from '../../../shared/clock.ts'
+import { proves } from '../../requirements.ts'
 import { type Plane, signIn, startPlane, tokenOf } from '../fleet/credential-rig.ts'
 import type { Browser } from '../identity/browser.ts'
 import { form, type Reply, type Seen, type StandIn, standIn } from './stand-ins.ts'
@@ -90,6 +91,7 @@ const linkOf = async (plane: Plane, ask: { rejected?: string; scope?: string } =
 }
 
 test('a server that demands more scope: the union is asked for, once', async (t) => {
+  proves(t, 'CRED-30')
   const server: Server = await startServer(t, {
     '/mcp': () => ({ status: 401, body: {} }),
     '/.well-known/oauth-protected-resource/mcp': () => ({
@@ -149,6 +151,7 @@ test('scopes that an administrator wrote down are all that is asked for', async 
 })
 
 test('a server of the 2025-03-26 revision that publishes nothing has its endpoints at the root', async (t) => {
+  proves(t, 'CRED-32')
   const server: Server = await startServer(t, {
     '/mcp': () => ({ status: 401, body: {} }),
     '/register': () => registered,
@@ -190,6 +193,7 @@ test('addresses of the configuration: no discovery, parameters of its own, an un
 })
 
 test('a server that moves to another authorization server: nothing of the former is used there', async (t) => {
+  proves(t, 'CRED-31')
   const former: Server = await startServer(t, {
     '/.well-known/oauth-authorization-server': () => ({ body: metadata(former) }),
     '/register': () => registered,

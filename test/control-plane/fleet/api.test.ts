@@ -6,6 +6,7 @@ import { type Test, test } from 'tap'
 import { loadAdminToken } from '../../../services/control-plane/api/admin-token.ts'
 import { registerApi } from '../../../services/control-plane/api/routes.ts'
 import { systemClock } from '../../../shared/clock.ts'
+import { proves } from '../../requirements.ts'
 import { memoryLog, startFleet } from './rig.ts'
 
 async function startApi(t: Test) {
@@ -40,6 +41,7 @@ async function startApi(t: Test) {
 }
 
 test('the token is made once, private, and needed everywhere but for health', async (t) => {
+  proves(t, 'CP-03')
   const { call, token, tokenPath, lines } = await startApi(t)
   t.equal(statSync(tokenPath).mode & 0o777, 0o600)
   t.equal((await loadAdminToken(tokenPath))(`Bearer ${token}`), true, 'the same at the next start')
@@ -106,6 +108,7 @@ test('agent controllers and their device codes', async (t) => {
 })
 
 test('workload events in the documented list shape', async (t) => {
+  proves(t, 'EVENT-07')
   const { call } = await startApi(t)
   const empty = await call('GET', '/workload-events?search=x&span-last-hours=1&page=2&per-page=10')
   t.same(empty.body, { page: 2, perPage: 10, order: 'desc', statusCode: 200, recordsTotal: 0, entities: [] })
@@ -115,6 +118,7 @@ test('workload events in the documented list shape', async (t) => {
 })
 
 test('the kill switch is set, listed, taken back, audited, and in the snapshot while it acts', async (t) => {
+  proves(t, 'KILL-01')
   const { fleet, call, lines } = await startApi(t)
   const blocks = () => fleet.snapshots.current().snapshot.blocks ?? []
   const before = fleet.snapshots.current().snapshot.version

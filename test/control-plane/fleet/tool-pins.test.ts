@@ -8,6 +8,7 @@ import { loadAdminToken } from '../../../services/control-plane/api/admin-token.
 import { registerApi } from '../../../services/control-plane/api/routes.ts'
 import { systemClock } from '../../../shared/clock.ts'
 import type { ToolPinning, WorkloadEvent } from '../../../shared/wire/event.ts'
+import { proves } from '../../requirements.ts'
 import { configOf, enrol, memoryLog, post, startFleet, yaml } from './rig.ts'
 
 const listing = (server: string, definitions: ToolPinning['definitions']): WorkloadEvent => ({
@@ -44,6 +45,7 @@ async function start(newTools: 'approve' | 'hold') {
 }
 
 test('the first definition that any gateway sees is approved for all; another one waits', async (t) => {
+  proves(t, 'PIN-01')
   const { fleet, id, pinned, tell } = await start('approve')
   t.teardown(fleet.close)
   t.same(pinned(), { mode: 'hold', newTools: 'approve', approved: {} })
@@ -61,6 +63,7 @@ test('the first definition that any gateway sees is approved for all; another on
 })
 
 test('an administrator approves and takes back, and the trail says so', async (t) => {
+  proves(t, 'PIN-02')
   const { fleet, id, pinned, tell } = await start('hold')
   t.teardown(fleet.close)
   const tokenPath = join(mkdtempSync(join(tmpdir(), 'pins-')), 'admin-token')

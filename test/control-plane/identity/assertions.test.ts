@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { decodeJwt, exportJWK, generateKeyPair, SignJWT } from 'jose'
 import t, { type Test } from 'tap'
+import { proves } from '../../requirements.ts'
 import { callback, register, startWorld, token, type World } from './world.ts'
 
 /** Enterprise-managed authorization: identity assertions (ID-JAG) of a trusted identity provider as a grant. */
@@ -93,6 +94,7 @@ const ask = (
   )
 
 t.test('an assertion is a token for that person and client, once', async (t) => {
+  proves(t, 'OAUTH-28')
   const { world, idp } = await scene(t)
   const jag = await assertion(world, idp)
   const { status, body } = await ask(world, jag, { resource: world.resource })
@@ -117,6 +119,7 @@ t.test('an assertion is a token for that person and client, once', async (t) => 
 })
 
 t.test('assertions that are not taken', async (t) => {
+  proves(t, 'OAUTH-29')
   const { world, idp } = await scene(t)
   const now = Math.floor(Date.now() / 1000)
   const head = { alg: 'none', typ: 'oauth-id-jag+jwt' }

@@ -7,6 +7,7 @@ import {
 import { isDocumentUrl } from '../../../services/control-plane/config/clients.ts'
 import { createGuardedFetch } from '../../../services/control-plane/identity/guarded-fetch.ts'
 import { createLogger } from '../../../shared/log.ts'
+import { proves } from '../../requirements.ts'
 import { startHttpsSite } from '../../rig/https-site.ts'
 import { Browser } from './browser.ts'
 import {
@@ -43,6 +44,7 @@ const put = (path: string, fields: Record<string, unknown> = {}, page: Partial<P
 const loopback = ['127.0.0.0/8', '::1/128']
 
 t.test('a client that is a URL signs a person in, and is named with its host', async (t) => {
+  proves(t, 'OAUTH-30')
   const id = put('/client.json')
   const world = await startWorld({
     config: {
@@ -87,6 +89,7 @@ t.test('a client that is a URL signs a person in, and is named with its host', a
 })
 
 t.test('only what an administrator let in is fetched', async (t) => {
+  proves(t, 'OAUTH-31')
   const id = put('/stranger.json')
   const world = await startWorld({
     config: {
@@ -115,6 +118,7 @@ const documents = (allowed = (_id: string) => true, networks = loopback, clock =
   })
 
 t.test('documents that are refused', async (t) => {
+  proves(t, 'OAUTH-32')
   const { find } = documents()
   const refusal = (id: string) => find(id).catch((error: unknown) => error as object)
   const cases: [string, string, RegExp][] = [
@@ -148,6 +152,7 @@ t.test('documents that are refused', async (t) => {
 })
 
 t.test('addresses that are never asked', async (t) => {
+  proves(t, 'OAUTH-33')
   const { find } = documents(undefined, [])
   const before = site.seen.length
   for (const id of [

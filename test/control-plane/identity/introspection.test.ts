@@ -1,5 +1,6 @@
 import { decodeJwt } from 'jose'
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { obtainTokens, refresh, register, startWorld, TestClock, token, type World } from './world.ts'
 
 /** RFC 7662 and RFC 7009 for our JWT access tokens as well. */
@@ -31,6 +32,7 @@ const start = (clock = new TestClock()) =>
 const asWatcher = basic('watcher', 'a long enough secret')
 
 t.test('introspection of access and refresh tokens, by those who may', async (t) => {
+  proves(t, 'OAUTH-34')
   const world = await start()
   t.teardown(() => world.close())
   const { client, tokens } = await obtainTokens(world)
@@ -72,6 +74,7 @@ t.test('introspection of access and refresh tokens, by those who may', async (t)
 })
 
 t.test('a token that is over is not active: expired, revoked, or without a policy', async (t) => {
+  proves(t, 'OAUTH-35')
   const clock = new TestClock()
   const world = await start(clock)
   t.teardown(() => world.close())
@@ -88,6 +91,7 @@ t.test('a token that is over is not active: expired, revoked, or without a polic
 })
 
 t.test('revoking an access token tells the gateways and ends its grant', async (t) => {
+  proves(t, 'OAUTH-36')
   const world = await start()
   t.teardown(() => world.close())
   const { client, tokens } = await obtainTokens(world)

@@ -2,6 +2,7 @@ import { createLocalJWKSet, decodeProtectedHeader, type JSONWebKeySet, jwtVerify
 import t from 'tap'
 import { createKeyRotation, keyLeadMs } from '../../../services/control-plane/authorization/key-rotation.ts'
 import { createLogger } from '../../../shared/log.ts'
+import { proves } from '../../requirements.ts'
 import { obtainTokens, refresh, startWorld, TestClock, type World } from './world.ts'
 
 /** Signing keys overlap: a successor is published before it signs, its predecessor for as long as its tokens live. */
@@ -31,6 +32,7 @@ const verifies = async (world: World, token: string): Promise<boolean> =>
   )
 
 t.test('a manual rotation: published, then signing, then forgotten', async (t) => {
+  proves(t, 'OAUTH-37')
   const clock = new TestClock()
   const world = await startWorld({ clock })
   t.teardown(() => world.close())
@@ -76,6 +78,7 @@ t.test('by the clock: each key signs for as long as configured', async (t) => {
 })
 
 t.test('a compromised key: replaced at once, and nothing it signed is taken any more', async (t) => {
+  proves(t, 'OAUTH-38')
   const clock = new TestClock()
   const world = await startWorld({ clock })
   t.teardown(() => world.close())

@@ -1,5 +1,6 @@
 import { decodeJwt, exportJWK, generateKeyPair, SignJWT } from 'jose'
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { Browser } from './browser.ts'
 import {
   authorizeUrl,
@@ -51,6 +52,7 @@ const ask = async (world: World, fields: Record<string, string> = {}, over: Reco
   })
 
 t.test('private_key_jwt: a token of the client’s own, where a policy names clients', async (t) => {
+  proves(t, 'OAUTH-39')
   const world = await startWorld({ config: config() })
   t.teardown(() => world.close())
   const { status, body } = await ask(world)
@@ -95,6 +97,7 @@ t.test('client assertions that prove nothing', async (t) => {
 })
 
 t.test('deny by default: no policy, a policy for people, another workload, a blocked client', async (t) => {
+  proves(t, 'OAUTH-40')
   for (const [name, over] of [
     ['no policy', { ...config(), accessPolicies: [] }],
     ['a policy for people', config({ subjects: ['person'] })],
@@ -144,6 +147,7 @@ const direct = (over: Record<string, unknown> = {}, policy: Record<string, unkno
 })
 
 t.test('SSO that is not enforced: no sign-in, and the token is the client’s alone', async (t) => {
+  proves(t, 'OAUTH-41')
   const world = await startWorld({ config: direct() })
   t.teardown(() => world.close())
   const client = await register(world)

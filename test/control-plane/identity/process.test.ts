@@ -7,6 +7,7 @@ import t, { type Test } from 'tap'
 import { Agent, fetch } from 'undici'
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
 import { loadMasterKey } from '../../../services/control-plane/store/master-key.ts'
+import { proves } from '../../requirements.ts'
 
 // Starts the real process five times; on a busy machine that takes its time.
 t.setTimeout(120_000)
@@ -121,6 +122,7 @@ t.test('starts, says ready, keeps its files to itself, reloads, refuses a second
 })
 
 t.test('what it can not start with: exit 2 and every problem', async (t) => {
+  proves(t, 'CP-01')
   const { paths, start } = scene(t)
   const fails = async (env: Record<string, string>, ...wanted: RegExp[]) => {
     const { child, out } = start(env)
@@ -140,6 +142,7 @@ t.test('what it can not start with: exit 2 and every problem', async (t) => {
 })
 
 t.test('a master key that is none, or that others may read', async (t) => {
+  proves(t, 'CP-02')
   const dir = t.testdir({})
   const key = join(dir, 'key')
   await t.rejects(loadMasterKey(key, false), { code: 'config.invalid', detail: /restore the key/ })
