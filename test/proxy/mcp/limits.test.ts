@@ -122,7 +122,8 @@ t.test('DELETE ends what runs in the session; closing gives every session back',
 
 t.test('a client that reads slowly holds the server back', async (t) => {
   proves(t, 'MCP-STREAM-01')
-  const rig = await startRig()
+  // Long enough for 128 MB on a busy machine; time is not what this is about.
+  const rig = await startRig({ timeouts: { tools_call: 60_000 } })
   const total = 2_000
   let written = 0
   const server = await startLegacy(async (body, response) => {
