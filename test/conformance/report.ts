@@ -28,8 +28,10 @@ export function judge(revision: Revision, outcomes: readonly Outcome[], expected
     const details = [...failures.map((text) => `    ${text}`), ...warnings.map((text) => `    (${text})`)]
     const line = (word: string): string =>
       `  ${scenario.padEnd(width)}  ${word.padEnd(16)} ${passed} passed, ${failures.length} failed, ${warnings.length} warned, ${skipped} skipped`
-    if (!required)
-      return [line(failed ? 'unscored, fails' : passed > 0 ? 'unscored, passes' : 'unscored, untried')]
+    if (!required) {
+      if (failed) return [line('unscored, fails'), ...details]
+      return [line(passed > 0 ? 'unscored, passes' : 'unscored, untried')]
+    }
     if (reason !== undefined && failed) return [line('expected to fail'), `    because ${reason}`, ...details]
     if (reason !== undefined || failed) ok = false
     if (reason !== undefined) return [line('PASSES'), '    remove it from the file of expected failures']

@@ -29,7 +29,7 @@ export const home = fileURLToPath(
   new URL('../../node_modules/@modelcontextprotocol/conformance/', import.meta.url),
 )
 const scenarioMs = 30_000
-const runMs = 300_000
+const runMs = 600_000
 
 /** Runs what a revision requires of servers, and what the suite only reports, against `url`. */
 export const runSuite = (url: string, revision: Revision): Promise<Outcome[]> =>

@@ -9,11 +9,14 @@ export function plainHeader(req: IncomingMessage, name: string): string | undefi
   return header(req, name)?.trim()
 }
 
+/** The methods of the extension io.modelcontextprotocol/tasks; others that begin so are of no revision that has the header. */
+const taskMethods = new Set(['tasks/get', 'tasks/update', 'tasks/cancel'])
+
 /** What Mcp-Name must repeat of the body; undefined for methods that carry no such header. */
 function nameOf({ method, params }: JsonRpcRequest): unknown {
   if (method === 'tools/call' || method === 'prompts/get') return params?.name
   if (method === 'resources/read') return params?.uri
-  if (method.startsWith('tasks/')) return params?.taskId
+  if (taskMethods.has(method)) return params?.taskId
   return undefined
 }
 
