@@ -12,7 +12,7 @@ t.test(
   async (t) => {
     proves(t, 'MCP-HOSTILE-03')
     const servers = await startServers()
-    const { rig, access, end } = await startChaosGateway(servers, 4)
+    const { rig, access, end } = await startChaosGateway(servers, 10)
     t.teardown(async () => {
       await end()
       await Promise.all([servers.legacy.close(), servers.modern.close()])

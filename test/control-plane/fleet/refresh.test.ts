@@ -80,7 +80,7 @@ test('a grant that ended: the connection is broken, its owner is asked, and conn
   t.equal(plane.changed.length, 2, 'gateways were told')
   const list = await browser.get(`${plane.origin}/connections`)
   t.match(list.text, /Needs to be connected again/)
-  t.match(list.text, /last problem: invalid_grant/)
+  t.match(list.text, /the access ended or was taken back at the server/)
   await plane.ask('ann')
   t.equal(
     upstream.requests.filter((line) => line === 'POST /token').length,
