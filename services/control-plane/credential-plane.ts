@@ -4,9 +4,12 @@ import type { Logger } from '../../shared/log.ts'
 import type { CredentialAnswer, CredentialRequest } from '../../shared/wire/credential.ts'
 import type { SigningKeys } from './authorization/keys.ts'
 import { documentUrl, registerClientDocuments } from './credentials/client-documents.ts'
+import { registerCompanySignIn } from './credentials/company-sign-in.ts'
 import { registerConnections } from './credentials/connect-routes.ts'
 import { createConnectStates } from './credentials/connect-states.ts'
 import { createConnections } from './credentials/connections.ts'
+import { createEnterpriseTokens } from './credentials/enterprise-tokens.ts'
+import { createIdpAssertions } from './credentials/idp-assertions.ts'
 import { createCredentialIssuer, type People } from './credentials/issue.ts'
 import { createIssuedCredentials } from './credentials/issued.ts'
 import { createNetworks } from './credentials/networks.ts'
@@ -24,6 +27,8 @@ import type { CredentialChanges } from './fleet/credential-changes.ts'
 import type { SnapshotSource } from './fleet/snapshots.ts'
 import type { BrowserSessions } from './identity/browser-session.ts'
 import type { BrowserBinding } from './identity/csrf.ts'
+import type { IdpTokenStore } from './identity/idp-tokens.ts'
+import type { ExternalProvider } from './identity/oidc.ts'
 import type { CircumstancesOf } from './policy/issuance.ts'
 import type { DatabaseSync } from './store/database.ts'
 import type { Sealer } from './store/sealer.ts'
@@ -38,6 +43,9 @@ export interface CredentialPlaneDeps {
   readonly people: People
   readonly sessions: BrowserSessions
   readonly browser: BrowserBinding
+  /** What people's sign-ins at external providers gave, and those providers. */
+  readonly idpTokens: IdpTokenStore
+  readonly externals: () => ReadonlyMap<string, ExternalProvider>
   readonly circumstances: CircumstancesOf
   /** The keys that tokens of our own are signed with. */
   readonly keys: Pick<SigningKeys, 'privateJwks'>
@@ -55,6 +63,8 @@ export interface CredentialPlane {
   register(app: FastifyInstance): void
   /** Shared accounts, for the administration API; undefined before `register`. */
   shared(): SharedAdministration | undefined
+  /** The person signed out: gateways drop what their sign-in gave. */
+  signedOut(subject: string): void
   /** Deletes what has expired. */
   sweep(): void
   close(): Promise<void>
@@ -72,6 +82,8 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
     people,
     sessions,
     browser,
+    idpTokens,
+    externals,
     keys,
     circumstances,
     events,
@@ -95,6 +107,15 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
   const issuer = (): string => snapshots.current().config.authorizationServer.issuer
   const own = createOwnTokens({ issuer, keys: () => keys.privateJwks().keys, clock })
   const shared = createSharedAccounts({ vault, states, clients, networks, origin, clock, log })
+  const assertions = createIdpAssertions({ store: idpTokens, externals, clock, log })
+  const enterprise = createEnterpriseTokens({
+    assertions,
+    clients,
+    networks,
+    issued,
+    clock,
+    origin,
+  })
   let administration: SharedAdministration | undefined
   const connections = createConnections({ vault, states, clients, networks, changes, origin, clock, log })
   return {
@@ -105,6 +126,7 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
       provider: (config) =>
         createProvider(config, {
           shared,
+          enterprise,
           tokens,
           tickets,
           grantOf: connections.grantOf,
@@ -121,6 +143,7 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
     register: (app) => {
       administration = registerSharedAccounts(app, {
         shared,
+        enterprise,
         snapshots,
         browser,
         tickets,
@@ -129,7 +152,17 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
         log,
       })
       registerClientDocuments(app, { snapshots, origin, clientName })
+      const signIns = registerCompanySignIn(app, {
+        sessions,
+        browser,
+        people,
+        snapshots,
+        assertions,
+        tickets,
+        circumstances,
+      })
       registerConnections(app, {
+        signIns,
         sessions,
         browser,
         people,
@@ -142,6 +175,18 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
       })
     },
     shared: () => administration,
+    signedOut: (subject) => {
+      const { config } = snapshots.current()
+      const opened = config.credentialProviders.filter(
+        ({ type }) => type === 'mcp-enterprise-managed-access-token',
+      )
+      const servers = config.accessPolicies.filter(({ credentialProvider }) =>
+        opened.some(({ id }) => id === credentialProvider),
+      )
+      for (const serverId of new Set(servers.map(({ server }) => server))) {
+        changes.publish({ issuer: issuer(), subject, serverId })
+      }
+    },
     sweep: () => {
       tickets.sweep()
       states.sweep()

@@ -25,6 +25,7 @@ import { createCookieJar } from './identity/cookies.ts'
 import { type BrowserBinding, createBrowserBinding } from './identity/csrf.ts'
 import { createDirectory } from './identity/directory.ts'
 import { createGuardedFetch } from './identity/guarded-fetch.ts'
+import { createIdpTokens, type IdpTokenStore } from './identity/idp-tokens.ts'
 import { createLockout } from './identity/lockout.ts'
 import { createExternalProvider, type ExternalProvider } from './identity/oidc.ts'
 import { createPasswords, type ScryptCost } from './identity/passwords.ts'
@@ -46,6 +47,8 @@ export interface IdentityPlaneDeps {
   /** Tells every gateway to refuse the access tokens that match. */
   readonly revoke: (match: RevocationMatch) => Promise<void>
   readonly audit: Pick<AuditLog, 'add'>
+  /** What was kept of a person's sign-in is gone: they signed out. */
+  readonly signedOut?: (subject: string) => void
   /** How long a spent refresh token is answered again, ms. */
   readonly refreshGraceMs?: number
   /** Cost of new password hashes; tests take a low one. */
@@ -58,6 +61,10 @@ export interface IdentityPlane {
   /** Binds forms and flows of every page of ours to the browser. */
   readonly browser: BrowserBinding
   readonly keys: SigningKeys
+  /** What sign-ins at external providers gave, where a credential provider needs it. */
+  readonly idpTokens: IdpTokenStore
+  /** External identity providers of the running configuration. */
+  readonly externals: () => ReadonlyMap<string, ExternalProvider>
   register(app: FastifyInstance): void
   /**
    * Checks a configuration and makes everything that it needs; the function it gives back puts it in force, at once
@@ -112,6 +119,14 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
   })
   const lockout = createLockout(db, clock)
   const pending = createPendingSignIns(db, sealer, clock)
+  const idpTokens = createIdpTokens(db, sealer, clock)
+  /** Nothing is kept of a sign-in that no credential is made of. */
+  const tokensWanted = (): ReadonlySet<string> =>
+    new Set(
+      current().config.credentialProviders.flatMap((each) =>
+        each.type === 'mcp-enterprise-managed-access-token' ? [each.identityProvider] : [],
+      ),
+    )
   const fetch = createGuardedFetch([])
   const presented = createPresented({ settings: () => current().settings, keys, clock, policy })
   const sessions = createBrowserSessions({ provider: () => current().provider, accounts, cookies, issuer })
@@ -122,6 +137,9 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
     lockout,
     accounts,
     pending,
+    keepTokens: (idp, subject, tokens) => {
+      if (tokensWanted().has(idp)) idpTokens.keep(idp, subject, tokens)
+    },
     browser,
     issuer,
     log,
@@ -132,6 +150,8 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
     accounts,
     browser,
     keys,
+    idpTokens,
+    externals: () => current().externals,
     register: (app) => {
       registerAssets(app)
       registerAuthorizationServer(app, { current, store, presented, clock, log })
@@ -142,6 +162,11 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
         sessions,
         browser,
         issuer,
+        signedOut: (subject) => {
+          const ended = idpTokens.forget(subject)
+          if (ended) deps.signedOut?.(subject)
+          return ended
+        },
         resume: (request, uid, subject) =>
           resumeInteraction(current().provider, sessions, request, uid, subject),
       })
@@ -202,6 +227,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
       grants.sweep()
       lockout.sweep()
       pending.sweep()
+      idpTokens.prune(tokensWanted())
       current().assertions.sweep()
       if (gone > 0) log.debug({ artefacts: gone }, 'expired rows deleted')
     },

@@ -87,10 +87,16 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       person: (subject) => people.find(subject),
     })
     const identity = await createIdentityPlane(
-      { ...common, policy: fleet.policy, revoke: fleet.snapshots.revoke, audit: fleet.audit },
+      {
+        ...common,
+        policy: fleet.policy,
+        revoke: fleet.snapshots.revoke,
+        audit: fleet.audit,
+        signedOut: (subject) => credentials.signedOut(subject),
+      },
       first,
     )
-    const { sessions, browser, keys } = identity
+    const { sessions, browser, keys, idpTokens, externals } = identity
     people = identity.accounts
     const { snapshots, changes } = fleet
     credentials = createCredentialPlane({
@@ -100,6 +106,8 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       people,
       sessions,
       browser,
+      idpTokens,
+      externals,
       keys,
       circumstances,
       events: fleet.accessEvents,

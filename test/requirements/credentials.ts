@@ -131,5 +131,29 @@ export const credentials = {
       source: 'MCP 2025-03-26 basic/authorization, Fallbacks',
       text: 'A server of 2025-03-26 that publishes nothing has its endpoints at the root.',
     },
+    'CRED-33': {
+      source: 'RFC 8693; RFC 7523; MCP enterprise-managed authorization',
+      text: 'A sign-in at the company is exchanged for an identity assertion, and that for a token of the server, once for all who ask and for five minutes at most.',
+    },
+    'CRED-34': {
+      source: 'MCP enterprise-managed authorization; RFC 8693, 2.1',
+      text: 'Who has no sign-in that is kept is given a link to sign in, and the same call works afterwards.',
+    },
+    'CRED-35': {
+      source: 'OpenID Connect Core, 12',
+      text: 'An ID token that is over is renewed once for all servers; a sign-in that ended asks its owner.',
+    },
+    'CRED-36': {
+      source: 'Documented surface: enterprise-managed access token; threat model of the identity room',
+      text: 'Signing out deletes what the sign-in gave, and gateways are told.',
+    },
+    'CRED-37': {
+      source: 'RFC 6749, 5.2; RFC 8693, 2.2.2',
+      text: 'A no of the identity provider or of the authorization server is a clear reason.',
+    },
+    'CRED-38': {
+      source: 'Documented surface: Discover of the enterprise-managed access token',
+      text: 'Discovery and registration fail with the documented texts; addresses in private space are refused.',
+    },
   },
 } as const satisfies Area

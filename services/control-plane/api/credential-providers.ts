@@ -17,6 +17,15 @@ export function registerCredentialProviders(
   app.get<Route>('/credential-providers/:id/verification', async (request, reply) => {
     return shared()?.verification(request.params.id) ?? answer(request, reply, 404, unknown)
   })
+  app.post<Route>('/credential-providers/:id/discover', async (request, reply) => {
+    const found = await shared()?.discover(request.params.id)
+    if (!found) {
+      const text =
+        'There is no credential provider of type mcp-enterprise-managed-access-token with this id that a policy joins to a server.'
+      return answer(request, reply, 404, text)
+    }
+    return 'problem' in found ? answer(request, reply, 422, found.problem) : found
+  })
   app.delete<Route>('/credential-providers/:id/authorize', async (request, reply) => {
     const state = await shared()?.revoke(request.params.id)
     return state ? { state } : answer(request, reply, 404, unknown)

@@ -158,6 +158,36 @@ export function createCredentialProviderSchema(secret: z.ZodType<Secret>) {
     z
       .strictObject({
         ...common,
+        type: z.literal('mcp-enterprise-managed-access-token'),
+        /** Who makes the assertion: the identity provider that the person signed in at. */
+        assertionIssuerMode: z.literal('Corporate Identity Provider').default('Corporate Identity Provider'),
+        /** An identity provider of type oidc whose scopes have offline_access. */
+        identityProvider: id,
+        /** Where discovery starts; the server workload's url unless told. */
+        mcpServerUrl: webUrl.optional(),
+        /** Issuer of the MCP server's authorization server: the audience of the assertion. Given with oauthTokenUrl. */
+        oidcIssuerUrl: webUrl.optional(),
+        oauthTokenUrl: webUrl.optional(),
+        /** Absent: registers there (RFC 7591). */
+        clientId: text.optional(),
+        clientSecret: secret.optional(),
+        /** Absent: what the server asks for, else what it supports, else none. */
+        scopes: scopes.optional(),
+        /** RFC 8707 value; what the server's metadata says unless told. */
+        resource: webUrl.optional(),
+        ...reach,
+      })
+      .refine((value) => (value.oidcIssuerUrl === undefined) === (value.oauthTokenUrl === undefined), {
+        path: ['oauthTokenUrl'],
+        message: 'goes together with oidcIssuerUrl, write both or leave both to discovery',
+      })
+      .refine((value) => value.oauthTokenUrl === undefined || value.clientId !== undefined, {
+        path: ['clientId'],
+        message: 'is missing, add the client id that is registered at oauthTokenUrl',
+      }),
+    z
+      .strictObject({
+        ...common,
         type: z.literal('oauth-authorization-code'),
         clientId: text,
         clientSecret: secret.optional(),

@@ -33,6 +33,7 @@ export function checkReferences(file: unknown): ProblemAt[] {
   }
   servers(problems, lists.serverWorkloads)
   for (const [index, policy] of lists.accessPolicies) policyReferences(problems, refer, index, policy)
+  enterpriseProviders(problems, refer, lists)
   unresolvableUserTokens(problems, lists)
   ownAudiences(problems, root, lists.credentialProviders)
   gatewayPolicies(problems, lists.accessPolicies, lists.accessConditions)
@@ -168,16 +169,41 @@ function policyReferences(problems: ProblemAt[], refer: Refer, index: number, po
   refer(at('credentialProvider'), policy.credentialProvider, 'credentialProviders')
 }
 
+/** The person's sign-in is what the credential is made of: an identity provider that gives tokens to keep. */
+function enterpriseProviders(problems: ProblemAt[], refer: Refer, lists: Record<Section, List>): void {
+  for (const [index, provider] of lists.credentialProviders) {
+    if (provider.type !== 'mcp-enterprise-managed-access-token') continue
+    const path = ['credentialProviders', index, 'identityProvider']
+    refer(path, provider.identityProvider, 'identityProviders')
+    const idp = lists.identityProviders.find(([, entry]) => entry.id === provider.identityProvider)?.[1]
+    if (!idp) continue
+    if (idp.type !== 'oidc') {
+      problems.push({
+        path,
+        message: `"${String(idp.id)}" is of type ${String(idp.type)} and gives no ID token to exchange, name one of type oidc`,
+      })
+    } else if (!Array.isArray(idp.scopes) || !idp.scopes.includes('offline_access')) {
+      problems.push({
+        path,
+        message: `"${String(idp.id)}" gives no access that lasts, add offline_access to its scopes`,
+      })
+    }
+  }
+}
+
+const ownTokens = new Set<unknown>(['mcp-user-based-access-token', 'mcp-enterprise-managed-access-token'])
+
 /** A user's token belongs to one MCP server: a provider that names its server can not serve another one. */
 function unresolvableUserTokens(problems: ProblemAt[], lists: Record<Section, List>): void {
   const byId = (list: List, id: unknown) => list.find(([, entry]) => entry.id === id)?.[1]
   for (const [index, policy] of lists.accessPolicies) {
     const provider = byId(lists.credentialProviders, policy.credentialProvider)
     const server = byId(lists.serverWorkloads, policy.server)
-    const start = provider?.type === 'mcp-user-based-access-token' ? provider.mcpServerUrl : undefined
+    const own = ownTokens.has(provider?.type)
+    const start = own ? provider?.mcpServerUrl : undefined
     if (typeof server?.url !== 'string') continue
     if (server.url.startsWith('stdio:')) {
-      if (provider?.type === 'mcp-user-based-access-token' && start === undefined) {
+      if (own && start === undefined) {
         problems.push({
           path: ['accessPolicies', index, 'credentialProvider'],
           message: `has no place to get tokens for ${server.url} from, give that credential provider an mcpServerUrl`,

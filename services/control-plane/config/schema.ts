@@ -225,6 +225,7 @@ export type ProviderConfig<T extends CredentialProviderConfig['type']> = Extract
   CredentialProviderConfig,
   { type: T }
 >
+export type EnterpriseTokenConfig = ProviderConfig<'mcp-enterprise-managed-access-token'>
 export type UserTokenConfig = ProviderConfig<'mcp-user-based-access-token'>
 export type AccessPolicyConfig = Config['accessPolicies'][number]
 

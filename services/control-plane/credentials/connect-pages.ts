@@ -1,6 +1,7 @@
 import { type Html, html } from '../pages/html.ts'
 import type { Page } from '../pages/layout.ts'
 import { messagePage } from '../pages/message.ts'
+import type { SignInView } from './company-sign-in.ts'
 
 export interface ConfirmView {
   readonly serverName: string
@@ -57,6 +58,7 @@ const stateText = { connected: 'Connected', broken: 'Needs to be connected again
 export function connectionsPage(
   person: string,
   connections: readonly ConnectionView[],
+  signIns: readonly SignInView[],
   csrf: (serverId: string) => string,
   notice: string | null,
 ): Page {
@@ -68,10 +70,21 @@ ${notice && html`<p class="notice" role="status">${notice}</p>`}
 ${
   connections.length > 0
     ? html`<ul class="list">${connections.map((each) => connectionItem(each, csrf(each.serverId)))}</ul>`
-    : html`<p>No server within your reach needs an account of yours.</p>`
+    : signIns.length === 0 && html`<p>No server within your reach needs an account of yours.</p>`
+}
+${
+  signIns.length > 0 &&
+  html`<h2>Opened by your sign-in</h2>
+<ul class="list">${signIns.map(signInItem)}</ul>`
 }
 <p class="hint"><a href="/sign-out">Sign out of this browser</a></p>`,
   }
+}
+
+function signInItem({ serverId, serverName, idpName, signedIn }: SignInView): Html {
+  const link = html`<div class="row"><a class="button" href="/connections/${encodeURIComponent(serverId)}/sign-in" aria-label="Sign in for ${serverName}">Sign in</a></div>`
+  return html`<li><strong>${serverName}</strong> · ${signedIn ? 'Ready' : 'Needs you to sign in'}
+<small>your sign-in at ${idpName}${signedIn && '; signing out here ends it'}</small>${!signedIn && link}</li>`
 }
 
 function connectionItem(view: ConnectionView, csrf: string): Html {

@@ -9,6 +9,7 @@ import type { BrowserBinding } from '../identity/csrf.ts'
 import type { User } from '../identity/types.ts'
 import { sendPage } from '../pages/layout.ts'
 import type { CircumstancesOf } from '../policy/issuance.ts'
+import type { SignInView } from './company-sign-in.ts'
 import {
   confirmPage,
   connectedPage,
@@ -34,6 +35,8 @@ export interface ConnectRoutesDeps {
   readonly connections: Connections
   readonly tickets: Tickets
   readonly circumstances: CircumstancesOf
+  /** Servers that a person's sign-in at their company opens. */
+  readonly signIns: (request: FastifyRequest, user: User) => readonly SignInView[]
   readonly audit: Pick<AuditLog, 'add'>
   readonly log: Logger
 }
@@ -135,7 +138,11 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
     const csrf = (serverId: string) => browser.token(request, reply, purpose('disconnect', serverId, user))
     const { done } = request.query as Record<string, unknown>
     const notice = typeof done === 'string' ? (notices[done] ?? null) : null
-    return sendPage(reply, 200, connectionsPage(personOf(user), views, csrf, notice))
+    return sendPage(
+      reply,
+      200,
+      connectionsPage(personOf(user), views, deps.signIns(request, user), csrf, notice),
+    )
   })
 
   root.get<ServerRoute>('/connections/:serverId/connect', async (request, reply) => {

@@ -12,6 +12,7 @@ export const authorizationServerSchema = z.object({
   revocation_endpoint: z.string().optional(),
   jwks_uri: z.string().optional(),
   scopes_supported: z.array(z.string()).optional(),
+  grant_types_supported: z.array(z.string()).optional(),
   token_endpoint_auth_methods_supported: z.array(z.string()).optional(),
   id_token_signing_alg_values_supported: z.array(z.string()).optional(),
   code_challenge_methods_supported: z.array(z.string()).optional(),
@@ -55,20 +56,18 @@ const maxScopes = 100
  */
 export async function discover(networks: DiscoveryNetworks, ask: DiscoveryAsk): Promise<Discovered> {
   const url = new URL(ask.serverUrl)
-  const fetchFrom = (target: string): Outbound =>
-    URL.canParse(target) && new URL(target).origin === url.origin ? networks.server : networks.elsewhere
-
+  const from = fetchFrom(networks, url)
   const challenge = await probe(networks.server, ask.serverUrl)
-  const document = await resourceMetadata(fetchFrom, url, challenge)
+  const document = await resourceMetadata(from, url, challenge)
   // Servers of the 2025-03-26 revision have no such document and are their own authorization server.
   const issuer = document?.issuer ?? url.origin
   const server =
-    (await authorizationServer(fetchFrom, issuer, ask.pkce ?? true)) ??
+    (await authorizationServer(from, issuer, ask.pkce ?? true)) ??
     (document ? undefined : unpublished(url.origin))
   if (!server) throw wrong(`${issuer} publishes no metadata`)
-  const { checkUrl } = fetchFrom(server.token_endpoint)
+  const { checkUrl } = from(server.token_endpoint)
   await checkUrl(server.token_endpoint)
-  await fetchFrom(server.authorization_endpoint).checkUrl(server.authorization_endpoint)
+  await from(server.authorization_endpoint).checkUrl(server.authorization_endpoint)
   return {
     resource: ask.resource ?? document?.resource ?? ask.serverUrl,
     server,
@@ -76,6 +75,12 @@ export async function discover(networks: DiscoveryNetworks, ask: DiscoveryAsk): 
     issuerKnown: true,
   }
 }
+
+/** The way to an address, by whether it is the MCP server's own. */
+export const fetchFrom =
+  (networks: DiscoveryNetworks, { origin }: URL) =>
+  (target: string): Outbound =>
+    URL.canParse(target) && new URL(target).origin === origin ? networks.server : networks.elsewhere
 
 /** Where the 2025-03-26 revision expects the endpoints of a server that publishes nothing (its "fallbacks"). */
 const unpublished = (origin: string): AuthorizationServer => ({
@@ -98,7 +103,7 @@ export async function discoverIssuer(
 }
 
 /** Asks without a token. `ping` starts no session anywhere, whatever the server makes of it. */
-async function probe(outbound: Outbound, serverUrl: string): Promise<Challenge> {
+export async function probe(outbound: Outbound, serverUrl: string): Promise<Challenge> {
   const response = await outbound.fetch(serverUrl, {
     method: 'POST',
     headers: { accept: 'application/json, text/event-stream', 'content-type': 'application/json' },
@@ -108,7 +113,7 @@ async function probe(outbound: Outbound, serverUrl: string): Promise<Challenge> 
   return parseChallenge(response.status === 401 ? response.headers.get('www-authenticate') : null)
 }
 
-async function resourceMetadata(fetchFrom: (url: string) => Outbound, url: URL, challenge: Challenge) {
+export async function resourceMetadata(fetchFrom: (url: string) => Outbound, url: URL, challenge: Challenge) {
   const path = url.pathname === '/' ? '' : url.pathname.replace(/\/$/, '')
   const wellKnown = `${url.origin}/.well-known/oauth-protected-resource`
   const candidates = challenge.resourceMetadata
@@ -146,7 +151,8 @@ function covers(resource: string, url: URL): boolean {
   )
 }
 
-async function authorizationServer(
+/** Undefined where it publishes none of the forms. Throws `upstream.garbage` for one that can not be used. */
+export async function authorizationServer(
   fetchFrom: (url: string) => Outbound,
   issuer: string,
   pkce: boolean,
@@ -176,7 +182,7 @@ async function authorizationServer(
 }
 
 /** The configuration's word, else the challenge, else what the server lists, else none. */
-function chooseScope(
+export function chooseScope(
   configured: readonly string[] | undefined,
   challenged: string | undefined,
   listed: string | undefined,

@@ -80,8 +80,9 @@ export function createCredentialIssuer(deps: IssuerDeps) {
         : answer
     } catch (error) {
       if (!(error instanceof Refused)) throw error
-      const { reason } = error
-      log.warn({ subject, serverId, providerId: reached.provider.id, reason }, 'credential refused')
+      const { reason, cause } = error
+      const detail = cause instanceof Fault ? cause.detail : undefined
+      log.warn({ subject, serverId, providerId: reached.provider.id, reason, detail }, 'credential refused')
       return { kind: 'denied', by: 'provider', reason }
     }
   }

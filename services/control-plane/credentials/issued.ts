@@ -16,11 +16,14 @@ export interface Issued<T> {
 /** The maker of a credential says no, and would say so again. `reason` is safe to show to an operator. */
 export class Refused extends Error {
   readonly reason: string
+  /** OAuth error code, where there was one. `cause`: a Fault whose detail is for the log. */
+  readonly code: string | undefined
 
-  constructor(reason: string) {
-    super(reason)
+  constructor(reason: string, code?: string, options?: ErrorOptions) {
+    super(reason, options)
     this.name = 'Refused'
     this.reason = reason
+    this.code = code
   }
 }
 

@@ -21,6 +21,8 @@ export interface ClientSource {
   readonly id: string
   readonly clientId?: string | undefined
   readonly clientSecret?: Secret | undefined
+  /** What a registration asks for; a person's own account unless told. */
+  readonly grantTypes?: readonly string[]
 }
 
 export interface OAuthClients {
@@ -115,7 +117,11 @@ export function createOAuthClients(
     redirectUri: string,
     outbound: Outbound,
   ): Promise<OAuthClient> => {
-    const registration = await requestRegistration(server, redirectUri, clientName(), outbound)
+    const registration = await requestRegistration(
+      server,
+      { redirectUri, clientName: clientName(), grantTypes: provider.grantTypes ?? ownAccountGrants },
+      outbound,
+    )
     const client = asClient(registration)
     const expires = registration.client_secret_expires_at
     const sealed = sealer.seal(
@@ -168,10 +174,17 @@ const documented = (clientId: string): OAuthClient => ({
   dynamic: true,
 })
 
+interface RegistrationAsk {
+  readonly redirectUri: string
+  readonly clientName: string
+  readonly grantTypes: readonly string[]
+}
+
+const ownAccountGrants = ['authorization_code', 'refresh_token']
+
 async function requestRegistration(
   server: AuthorizationServer,
-  redirectUri: string,
-  clientName: string,
+  { redirectUri, clientName, grantTypes }: RegistrationAsk,
   outbound: Outbound,
 ): Promise<Registration> {
   if (server.registration_endpoint === undefined) {
@@ -187,7 +200,7 @@ async function requestRegistration(
       // MCP 2026-07-28: says that the redirect URI is a web server's.
       application_type: 'web',
       redirect_uris: [redirectUri],
-      grant_types: ['authorization_code', 'refresh_token'],
+      grant_types: grantTypes,
       response_types: ['code'],
       token_endpoint_auth_method: preferredMethod(server),
     }),

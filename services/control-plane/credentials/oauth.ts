@@ -60,7 +60,7 @@ const secretBasic =
     headers.set('authorization', `Basic ${Buffer.from(pair).toString('base64')}`)
   }
 
-const formEncoded = (text: string): string => new URLSearchParams({ '': text }).toString().slice(1)
+export const formEncoded = (text: string): string => new URLSearchParams({ '': text }).toString().slice(1)
 
 export interface AuthorizationStart {
   readonly url: URL
@@ -208,7 +208,7 @@ async function guarded<T>(work: () => Promise<T>): Promise<T> {
 }
 
 /** The library's errors may hold bodies with tokens in them: only codes and statuses are taken over. */
-function translate(error: unknown): Fault | GrantEnded {
+export function translate(error: unknown): Fault | GrantEnded {
   if (error instanceof openid.AuthorizationResponseError) return new GrantEnded(safeCode(error.error))
   if (error instanceof openid.ResponseBodyError) {
     const code = safeCode(error.error)

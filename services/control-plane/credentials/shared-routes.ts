@@ -8,12 +8,15 @@ import { sendPage } from '../pages/layout.ts'
 import { messagePage } from '../pages/message.ts'
 import { confirmPage, failedPage, linkExpiredPage } from './connect-pages.ts'
 import { Misdirected } from './connections.ts'
+import type { EnterpriseDiscovery, EnterpriseTokens } from './enterprise-tokens.ts'
+import { Refused } from './issued.ts'
 import { GrantEnded } from './oauth.ts'
 import { type SharedAccounts, type SharedConfig, sharedKey } from './shared-account.ts'
 import type { Tickets } from './tickets.ts'
 
 export interface SharedRoutesDeps {
   readonly shared: SharedAccounts
+  readonly enterprise: Pick<EnterpriseTokens, 'discover'>
   readonly snapshots: SnapshotSource
   readonly browser: BrowserBinding
   readonly tickets: Tickets
@@ -29,6 +32,8 @@ export interface SharedAdministration {
   verification(
     providerId: string,
   ): { state: string; account: string | null; expires: string | null } | undefined
+  /** What is found at the server of an enterprise-managed provider, registered there; or the problem, in words. */
+  discover(providerId: string): Promise<EnterpriseDiscovery | { problem: string } | undefined>
   revoke(providerId: string): Promise<'revoked' | 'forgotten' | undefined>
 }
 
@@ -36,7 +41,7 @@ type Route = { Params: { id: string }; Querystring: Record<string, unknown> }
 
 /** The pages on which an administrator authorizes a shared account: the link is the right to do so, sign-in is not. */
 export function registerSharedAccounts(app: FastifyInstance, deps: SharedRoutesDeps): SharedAdministration {
-  const { shared, snapshots, browser, tickets, audit, origin, log } = deps
+  const { shared, enterprise, snapshots, browser, tickets, audit, origin, log } = deps
   const configOf = (id: string): SharedConfig | undefined => {
     const found = snapshots.current().config.credentialProviders.find((each) => each.id === id)
     return found?.type === 'oauth-authorization-code' ? found : undefined
@@ -146,6 +151,21 @@ export function registerSharedAccounts(app: FastifyInstance, deps: SharedRoutesD
         state: stored.state === 'connected' ? 'Authorized' : 'Ended',
         account: stored.account,
         expires,
+      }
+    },
+    discover: async (id) => {
+      const { config } = snapshots.current()
+      const provider = config.credentialProviders.find((each) => each.id === id)
+      const policy = config.accessPolicies.find(({ credentialProvider }) => credentialProvider === id)
+      const server = config.serverWorkloads.find((each) => each.id === policy?.server)
+      if (!server || provider?.type !== 'mcp-enterprise-managed-access-token') return undefined
+      note('Discovered', id)
+      try {
+        return await enterprise.discover(provider, server)
+      } catch (error) {
+        if (error instanceof Refused) return { problem: error.reason }
+        const { code, detail } = Fault.from(error)
+        return { problem: detail ?? code }
       }
     },
     revoke: async (id) => {

@@ -13,6 +13,7 @@ export interface ExchangeRequest {
 }
 
 /** Names of RFC 9110 §15, as event consumers know them: "Request failed with BadRequest". */
+export const statusName = (status: number): string => statusNames[status] ?? String(status)
 const statusNames: Readonly<Record<number, string>> = {
   400: 'BadRequest',
   401: 'Unauthorized',
@@ -45,8 +46,10 @@ export async function requestToken(outbound: Outbound, request: ExchangeRequest)
     throw new Fault('upstream.rejected', { detail: `${place(request.url)} answered ${status}` })
   }
   const code = errorCode(text)
-  const name = statusNames[status] ?? String(status)
-  throw new Refused(`Request failed with ${name}${code === undefined ? '' : ` (${code})`}`)
+  throw new Refused(
+    `Request failed with ${statusName(status)}${code === undefined ? '' : ` (${code})`}`,
+    code,
+  )
 }
 
 const tokenAnswer = z.object({

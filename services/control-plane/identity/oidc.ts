@@ -4,6 +4,7 @@ import type { OidcConfig } from '../config/schema.ts'
 import { keepClaims } from './claims.ts'
 import { normalizeEmail } from './directory.ts'
 import { createGuardedFetch, type GuardedFetch } from './guarded-fetch.ts'
+import type { IdpTokens } from './idp-tokens.ts'
 import { type Identity, SignInRefused } from './types.ts'
 
 /** What must come back with the browser; sealed at rest while it is away. */
@@ -18,9 +19,14 @@ export interface ExternalProvider {
   /** URL to send the browser to, and what to check its return against. Throws SignInRefused where unreachable. */
   begin(redirectUri: string, loginHint?: string): Promise<{ url: URL; check: PendingCheck }>
   /** `callback` is the full URL the browser came back to. Throws SignInRefused for anything that does not verify. */
-  finish(callback: URL, check: PendingCheck): Promise<Identity>
+  finish(callback: URL, check: PendingCheck): Promise<SignedIn>
+  /** Who we are there and where, for further requests in a person's name; absent where there are none. */
+  configuration?(): Promise<client.Configuration>
   close(): Promise<void>
 }
+
+/** `tokens`: what the provider gave for later requests in the person's name, where it gives any. */
+export type SignedIn = Identity & { readonly tokens?: IdpTokens | undefined }
 
 const rediscoverMs = 10 * 60_000
 
@@ -67,6 +73,7 @@ export function createExternalProvider(config: OidcConfig, clock: Clock): Extern
 
   return {
     id: config.id,
+    configuration: discover,
     begin: async (redirectUri, loginHint) => {
       const configuration = await discover().catch((error: unknown) => {
         throw unreachable(error)
@@ -94,6 +101,7 @@ export function createExternalProvider(config: OidcConfig, clock: Clock): Extern
         throw unreachable(error)
       })
       let claims: Record<string, unknown>
+      let given: IdpTokens | undefined
       try {
         const tokens = await client.authorizationCodeGrant(configuration, callback, {
           expectedState: check.state,
@@ -103,6 +111,7 @@ export function createExternalProvider(config: OidcConfig, clock: Clock): Extern
         })
         const idToken = tokens.claims()!
         claims = { ...idToken }
+        if (tokens.id_token) given = { idToken: tokens.id_token, refreshToken: tokens.refresh_token ?? null }
         const wanted = ['email', config.subjectClaim, 'groups']
         if (
           wanted.some((name) => claims[name] === undefined) &&
@@ -126,7 +135,7 @@ export function createExternalProvider(config: OidcConfig, clock: Clock): Extern
           cause: error,
         })
       }
-      return mapClaims(config, claims)
+      return { ...mapClaims(config, claims), tokens: given }
     },
     close: () => guarded.close(),
   }

@@ -13,6 +13,8 @@ export interface IdentityRoutesDeps {
   readonly sessions: BrowserSessions
   readonly browser: BrowserBinding
   readonly issuer: string
+  /** A person signed out of a browser; whether that ended what agents use in their name. */
+  readonly signedOut: (subject: string) => boolean
   /** Finishes the authorization request that a sign-in was for; answers where the browser goes next, null if gone. */
   readonly resume: (request: FastifyRequest, uid: string, subject: string) => Promise<string | null>
 }
@@ -120,13 +122,17 @@ export function registerIdentity(app: FastifyInstance, deps: IdentityRoutesDeps)
   )
   app.post('/sign-out', async (request, reply) => {
     if (!browser.check(request, ((request.body ?? {}) as Form).csrf, 'sign-out')) return refuseForm(reply)
+    const user = await sessions.current(request)
     await sessions.signOut(request, reply)
+    const ended = user !== null && deps.signedOut(user.subject)
     return sendPage(
       reply,
       200,
       messagePage({
         title: 'Signed out',
-        text: 'This browser is signed out. Agents that you allowed stay connected.',
+        text: ended
+          ? 'This browser is signed out. Agents that you allowed stay connected; servers that your sign-in opens ask you to sign in again.'
+          : 'This browser is signed out. Agents that you allowed stay connected.',
       }),
     )
   })

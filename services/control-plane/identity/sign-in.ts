@@ -5,6 +5,7 @@ import type { IdentityProviderConfig } from '../config/schema.ts'
 import type { Accounts } from './accounts.ts'
 import type { BrowserBinding } from './csrf.ts'
 import { type Directory, normalizeEmail } from './directory.ts'
+import type { IdpTokenStore } from './idp-tokens.ts'
 import type { Lockout } from './lockout.ts'
 import type { ExternalProvider } from './oidc.ts'
 import type { PendingSignIns, SignInTarget } from './pending.ts'
@@ -17,6 +18,8 @@ export interface SignInDeps {
   readonly lockout: Lockout
   readonly accounts: Accounts
   readonly pending: PendingSignIns
+  /** Keeps what came with a sign-in, where something needs it. */
+  readonly keepTokens: IdpTokenStore['keep']
   readonly browser: BrowserBinding
   readonly issuer: string
   readonly log: Logger
@@ -131,8 +134,9 @@ export function createSignIn(deps: SignInDeps): SignIn {
         throw new SignInRefused('This link has expired. Start again from your agent.', 'state')
       }
       try {
-        const identity = await external.finish(callback, found.check)
+        const { tokens, ...identity } = await external.finish(callback, found.check)
         signedIn(identity, request)
+        if (tokens) deps.keepTokens(identity.idp, identity.subject, tokens)
         return { identity, target: found.target }
       } catch (error) {
         if (error instanceof SignInRefused) failed(request, idp, error.detail)

@@ -30,6 +30,12 @@ export const sealedColumns: readonly SealedColumn[] = [
     keys: ['state'],
     context: (state) => `connect-state:${state}`,
   },
+  {
+    table: 'idp_token',
+    column: 'sealed',
+    keys: ['idp', 'subject'],
+    context: (...keys) => `idp-token:${JSON.stringify(keys)}`,
+  },
   { table: 'idp_sign_in', column: 'sealed', keys: ['state'], context: (state) => `idp-sign-in:${state}` },
   { table: 'signing_key', column: 'sealed_jwk', keys: ['kid'], context: (kid) => `signing-key:${kid}` },
   {

@@ -13,7 +13,16 @@ test('every sample of docs/credentials.md is a configuration, and every type has
     stringify({
       tenant: { id: 'acme' },
       gateway: { url: 'https://gw.example/mcp' },
-      identityProviders: [{ id: 'local', type: 'directory' }],
+      identityProviders: [
+        { id: 'local', type: 'directory' },
+        {
+          id: 'corp',
+          type: 'oidc',
+          issuer: 'https://login.example.com',
+          clientId: 'gateway',
+          scopes: ['openid', 'profile', 'email', 'offline_access'],
+        },
+      ],
       credentialProviders: [...samples, { id: 'open', type: 'none' }],
     }),
     'docs/credentials.md',

@@ -135,7 +135,7 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
   const changes = createCredentialChanges()
   const changed: CredentialChange[] = []
   changes.subscribe(({ issuer, subject, serverId }) => changed.push({ issuer, subject, serverId }))
-  const { sessions, browser, accounts: people } = identity
+  const { sessions, browser, accounts: people, idpTokens, externals } = identity
   const events = createAccessEvents(db, clock, () => ({ maxAgeMs: 86_400_000, maxRows: 10_000 }))
   const audit = createAuditLog(db, clock)
   const plane = createCredentialPlane({
@@ -149,6 +149,8 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
     circumstances,
     sessions,
     browser,
+    idpTokens,
+    externals,
     keys: identity.keys,
     events,
     audit,

@@ -4,6 +4,7 @@ import { createApiKeyProvider, createBasicProvider } from './apikey.ts'
 import { createAwsProvider } from './aws-sts-oidc.ts'
 import { createEntraProvider } from './azure-entra-federation.ts'
 import { createGoogleProvider } from './gcp-identity-federation.ts'
+import { createEnterpriseProvider } from './mcp-enterprise-managed-access-token.ts'
 import { createUserTokenProvider } from './mcp-user-based-access-token.ts'
 import { createNoneProvider } from './none.ts'
 import { createSharedAccountProvider } from './oauth-authorization-code.ts'
@@ -23,6 +24,8 @@ export function createProvider(config: CredentialProviderConfig, deps: ProviderD
       return createBasicProvider(config)
     case 'mcp-user-based-access-token':
       return createUserTokenProvider(config, deps)
+    case 'mcp-enterprise-managed-access-token':
+      return createEnterpriseProvider(config, deps)
     case 'oauth-authorization-code':
       return createSharedAccountProvider(config, deps)
     case 'oauth-client-credential':

@@ -2,6 +2,7 @@ import type { Clock } from '../../../../shared/clock.ts'
 import type { Claims } from '../../../../shared/dynamic-claims.ts'
 import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
 import type { ServerWorkloadConfig } from '../../config/schema.ts'
+import type { EnterpriseTokens } from '../enterprise-tokens.ts'
 import type { Grant, Target } from '../grants.ts'
 import type { IssuedCredentials } from '../issued.ts'
 import type { Networks } from '../networks.ts'
@@ -35,6 +36,7 @@ export interface ProviderDeps {
   readonly tokens: UserTokens
   readonly tickets: Tickets
   readonly grantOf: (target: Target) => Grant
+  readonly enterprise: EnterpriseTokens
   readonly shared: SharedAccounts
   readonly issued: IssuedCredentials
   readonly own: OwnTokens
