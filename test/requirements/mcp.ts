@@ -44,6 +44,14 @@ export const mcp = {
       source: 'services/proxy/mcp/notices, What is missed',
       text: 'After a stream of a server was lost, whatever was watched there is told as changed.',
     },
+    'MCP-ASK-HELD-01': {
+      source: 'services/proxy/mcp/notices, The rules',
+      text: 'A question of a legacy server outside of calls waits, bounded, for the next request of its session in any worker.',
+    },
+    'MCP-ROOTS-01': {
+      source: 'MCP 2025-11-25 client/roots, Root List Changes',
+      text: 'A client that announced it tells the legacy servers of its session through the gateway that its roots changed.',
+    },
     'MCP-OPEN-04': {
       source: 'MCP 2025-11-25 basic/utilities/ping; MCP 2026-07-28 changelog',
       text: 'Methods of the other era, and of nobody, are unknown: ping and initialize to stateless clients, server/discover to others.',

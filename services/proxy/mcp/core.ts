@@ -105,7 +105,10 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       },
     }
     try {
-      if (call.session) notices.used(call, context.access)
+      if (call.session) {
+        notices.used(call, context.access)
+        notices.watches.begin(flight)
+      }
       const answer = await method.run(context)
       if (!answer) return
       // What its servers told meanwhile goes first, on the same stream.
@@ -137,6 +140,9 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       const requestId = message.params?.requestId
       if (typeof requestId !== 'string' && typeof requestId !== 'number') return
       if (!flights.cancel(owner, requestId)) deps.peers?.cancel(owner, requestId)
+    } else if (message.method === 'notifications/roots/list_changed') {
+      const roots = call.session?.clientCapabilities.roots
+      if (isObject(roots) && roots.listChanged === true) notices.rootsChanged(owner)
     } else if (message.method === 'notifications/initialized' && call.session) {
       const party = partyOf(call)
       const access = accessOf(call.index, call.principal, call.circumstances)
@@ -192,6 +198,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       listeners: notices.listeners,
       watchedSessions: notices.watches.awake,
       waitingNotices: notices.watches.waiting,
+      heldQuestions: notices.watches.held,
       noticeStreams: notices.channels.size,
       upstreamSessions: upstreams.size(),
       ...guards.stats(),

@@ -4,6 +4,7 @@ import { statusOf } from './protocol/shape.ts'
 import type {
   JsonObject,
   JsonRpcError,
+  JsonRpcMessage,
   JsonRpcNotification,
   JsonRpcRequest,
   JsonRpcResponse,
@@ -76,9 +77,14 @@ export class Flight {
     return this.stream().send(JSON.stringify({ jsonrpc: '2.0', method, ...(params ? { params } : {}) }))
   }
 
+  /** A message that is the client's to answer or not. */
+  say(message: JsonRpcMessage): void | Promise<void> {
+    if (!this.#over) return this.stream().send(JSON.stringify(message))
+  }
+
   /** Sends a server's request to the client and waits for the answer that the client POSTs. */
   async ask({ method, params }: Pick<JsonRpcRequest, 'method' | 'params'>): Promise<Answered> {
-    const { id, answer, forget } = this.#flights.question(this.call)
+    const { id, answer, forget } = this.#flights.question(this.#flights.ownerOf(this.call))
     const waiting = new Stop().limit(questionMs, 'the client did not answer')
     const giveUp = (reason: Error): void => waiting.stop(reason)
     const gone = (): void => waiting.stop(new Cancelled())
@@ -149,16 +155,17 @@ export class Flights {
   /** By owner and by the client's request id: two clients may pick the same. Modern calls are cancelled otherwise. */
   readonly #legacy = new Map<string, Map<RequestId, Flight>>()
   readonly #questions = new Map<string, { owner: string; resolve(response: JsonRpcResponse): void }>()
-  readonly #ownerOf: (call: McpCall) => string
+  /** The session, else the person. */
+  readonly ownerOf: (call: McpCall) => string
   readonly #ticker: NodeJS.Timeout
   #lastQuestion = 0
   #idle: (() => void) | undefined
 
   readonly #questionPrefix: string
 
-  /** `ownerOf`: the session, else the person. `self`: this worker, in ids of questions. */
+  /** `self`: this worker, in ids of questions. */
   constructor(ownerOf: (call: McpCall) => string, self: string) {
-    this.#ownerOf = ownerOf
+    this.ownerOf = ownerOf
     this.#questionPrefix = `gw-${self}-`
     this.#ticker = setInterval(() => {
       for (const flight of this.#all) flight.tick()
@@ -179,7 +186,7 @@ export class Flights {
       else call.signal.addEventListener('abort', cancel, { once: true })
       return flight
     }
-    const owner = this.#ownerOf(call)
+    const owner = this.ownerOf(call)
     const own = this.#legacy.get(owner)
     if (own) own.set(call.message.id, flight)
     else this.#legacy.set(owner, new Map([[call.message.id, flight]]))
@@ -191,7 +198,7 @@ export class Flights {
     flight.stop.end()
     this.#all.delete(flight)
     if (call.era === 'legacy') {
-      const owner = this.#ownerOf(call)
+      const owner = this.ownerOf(call)
       const own = this.#legacy.get(owner)
       if (own?.get(call.message.id) === flight) own.delete(call.message.id)
       if (own?.size === 0) this.#legacy.delete(owner)
@@ -217,10 +224,11 @@ export class Flights {
     return /^gw-([\d.]{1,30})-\d+$/.exec(String(id))?.[1]
   }
 
-  question(call: McpCall): { id: string; answer: Promise<JsonRpcResponse>; forget(): void } {
+  /** A new id, by which the owner's answer in whatever POST finds back to here. */
+  question(owner: string): { id: string; answer: Promise<JsonRpcResponse>; forget(): void } {
     const id = `${this.#questionPrefix}${++this.#lastQuestion}`
     const { promise, resolve } = Promise.withResolvers<JsonRpcResponse>()
-    this.#questions.set(id, { owner: this.#ownerOf(call), resolve })
+    this.#questions.set(id, { owner, resolve })
     return { id, answer: promise, forget: () => this.#questions.delete(id) }
   }
 

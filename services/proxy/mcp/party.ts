@@ -89,8 +89,8 @@ function bridgeable({ elicitation, sampling, roots }: JsonObject): JsonObject {
   const capabilities: JsonObject = {}
   if (isObject(elicitation)) capabilities.elicitation = elicitation
   if (isObject(sampling)) capabilities.sampling = sampling
-  // Changes of a client's roots are not relayed, so they are not announced.
-  if (isObject(roots)) capabilities.roots = {}
+  // Only a session can say later that its roots changed.
+  if (isObject(roots)) capabilities.roots = roots.listChanged === true ? { listChanged: true } : {}
   return capabilities
 }
 

@@ -1,6 +1,11 @@
 import { z } from 'zod'
 import { type FaultCode, faults } from '../../../shared/faults.ts'
-import type { JsonObject, JsonRpcNotification, JsonRpcResponse } from '../mcp/protocol/types.ts'
+import type {
+  JsonObject,
+  JsonRpcNotification,
+  JsonRpcRequest,
+  JsonRpcResponse,
+} from '../mcp/protocol/types.ts'
 
 /**
  * What proxy workers of one gateway say to each other: HTTP/1.1 on unix sockets, JSON bodies, a version in the path.
@@ -54,6 +59,19 @@ export const noticeSchema = z.union([
     server: z.object({ id: z.string().max(200), url: z.string().max(4_096) }),
   }),
   z.object({ owner: name, unwatched: uri }),
+  z.object({
+    owner: name,
+    held: z
+      .object({
+        jsonrpc: z.literal('2.0'),
+        id: z.string().max(100),
+        method: z.string().max(200),
+        params: object.optional(),
+      })
+      .transform((value) => value as JsonRpcRequest),
+  }),
+  z.object({ owner: name, asked: z.string().max(100) }),
+  z.object({ owner: name, rootsChanged: z.literal(true) }),
   z.object({
     owner: name,
     message: z

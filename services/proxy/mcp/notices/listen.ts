@@ -88,14 +88,12 @@ export class Listener {
   #over = false
   #writer: SseWriter | undefined
   #access: Access
-  #lastSentAt: number
 
   constructor(context: Context, filter: ChangeFilter) {
     const { deps, access, party } = context
     this.#context = context
     this.#filter = filter
     this.#access = access
-    this.#lastSentAt = deps.clock.now()
     this.#outbox = new Outbox(deps.clock, () =>
       this.#writer && !this.#over ? ({ method, params = {} }) => this.#send(method, params) : undefined,
     )
@@ -111,11 +109,6 @@ export class Listener {
       },
       access,
     )
-  }
-
-  /** When something was sent last, ms since the epoch. */
-  get lastSentAt(): number {
-    return this.#lastSentAt
   }
 
   /** Takes the stream to its end. Gives why it ended where that is not the client's own will. */
@@ -179,7 +172,6 @@ export class Listener {
   }
 
   #send(method: string, params: JsonObject): void | Promise<void> {
-    this.#lastSentAt = this.#context.deps.clock.now()
     return this.#writer?.send(JSON.stringify({ jsonrpc: '2.0', method, params: this.#tagged(params) }))
   }
 

@@ -7,6 +7,7 @@ import { changedMethod, changeOf, type ListChange, updatedMethod } from '../prot
 import type { PeerNotice, Peers } from '../protocol/peers.ts'
 import type { JsonRpcNotification } from '../protocol/types.ts'
 import type { Party } from '../upstream/request.ts'
+import type { Upstreams } from '../upstream/upstreams.ts'
 import type { ChannelDeps } from './channel.ts'
 import { Channels } from './channels.ts'
 import type { Listener } from './listen.ts'
@@ -41,6 +42,7 @@ export class Notices {
   readonly #perPerson = new Map<string, number>()
   #draining = false
   readonly #catalogue: Catalogue
+  readonly #upstreams: Upstreams
   readonly #peers: Peers | undefined
   readonly #telling = new Throttle(tellPeersMs)
 
@@ -50,6 +52,7 @@ export class Notices {
     max: number,
   ) {
     this.#catalogue = deps.catalogue
+    this.#upstreams = deps.upstreams
     this.#peers = deps.peers
     this.channels = new Channels({ ...deps, changed: (change, server) => this.#changed(change, server) })
     this.watches = new Watches({ ...deps, channels: this.channels })
@@ -94,9 +97,16 @@ export class Notices {
     if (change) this.#changed(change, server)
   }
 
+  /** A client's roots are other ones: every legacy server that was told that it has some hears of it. */
+  rootsChanged(owner: string): void {
+    this.#upstreams.tellRoots(owner)
+    this.#peers?.notice({ owner, rootsChanged: true })
+  }
+
   /** Another worker heard something that concerns this one too. */
   noticed(notice: PeerNotice): void {
     if ('list' in notice) this.#forget(notice.list, notice.server)
+    else if ('rootsChanged' in notice) this.#upstreams.tellRoots(notice.owner)
     else this.watches.noticed(notice)
   }
 

@@ -4,16 +4,17 @@ import { Fault } from '../../../../shared/faults.ts'
 import type { Circumstances, PolicyIndex } from '../../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Access } from '../access.ts'
-import type { Answered, Flights } from '../flight.ts'
+import type { Answered, Flight, Flights } from '../flight.ts'
 import { partyOf } from '../party.ts'
 import { changedMethod, listChanges, updatedMethod } from '../protocol/changes.ts'
 import type { Peers, SessionNotice } from '../protocol/peers.ts'
 import { logLevels } from '../protocol/shape.ts'
 import type { JsonRpcNotification, JsonRpcRequest, McpCall, Session, Standing } from '../protocol/types.ts'
-import { askClient } from '../rounds/live.ts'
+import { askClient, declares, notDeclared } from '../rounds/live.ts'
 import type { Stop } from '../stop.ts'
 import type { Channels } from './channels.ts'
 import { fingerprint } from './fingerprint.ts'
+import { HeldQuestions } from './held.ts'
 import { Outbox } from './outbox.ts'
 import { Places } from './places.ts'
 import type { Granted } from './subscriptions.ts'
@@ -30,8 +31,9 @@ const idleMs = 15 * 60_000
 const sweepMs = 60_000
 /** Other workers hear of one resource at most this often. */
 const tellPeersMs = 200
-const nobodyThere: Answered = {
-  error: { code: -32603, message: 'The client has no request open on which it could be asked.' },
+
+interface WatchDeps extends WatchesDeps {
+  readonly held: HeldQuestions
 }
 
 export interface WatchesDeps {
@@ -53,12 +55,12 @@ export type SessionCall = McpCall & { readonly session: Session }
  * open, else that of its next answer.
  */
 export class Watches {
-  readonly #deps: WatchesDeps
+  readonly #deps: WatchDeps
   readonly #watches: LRUCache<string, Watch>
   readonly #sweeper: NodeJS.Timeout
 
   constructor(deps: WatchesDeps) {
-    this.#deps = deps
+    this.#deps = { ...deps, held: new HeldQuestions(deps.flights, deps.peers) }
     this.#watches = new LRUCache({ max: maxSessions, dispose: (watch) => watch.sleep() })
     this.#sweeper = setInterval(() => this.#sweep(), sweepMs)
     this.#sweeper.unref()
@@ -78,9 +80,20 @@ export class Watches {
     return count
   }
 
+  /** Questions of servers that this worker keeps for the next requests of their sessions, or that were just asked. */
+  get held(): number {
+    return this.#deps.held.size
+  }
+
   /** A session was used. */
   touch(call: McpCall, access: Access): void {
     if (call.session) this.#of(call as SessionCall).touch(call as SessionCall, access)
+  }
+
+  /** A request of a session begins: what its servers asked meanwhile is asked on its stream. */
+  begin(flight: Flight): void {
+    const { session } = flight.call
+    if (session) this.#deps.held.deliver(session.id, flight)
   }
 
   /** What waits for the session of a call, for who answers it now. */
@@ -114,8 +127,11 @@ export class Watches {
 
   /** Another worker heard this for a session, which may ask us next. */
   noticed(notice: SessionNotice): void {
-    if ('unwatched' in notice) this.#unwatch(notice.owner, notice.unwatched)
-    else this.#watches.peek(notice.owner)?.outbox.push(notice.message)
+    const { owner } = notice
+    if ('unwatched' in notice) this.#unwatch(owner, notice.unwatched)
+    else if ('held' in notice) this.#deps.held.hold(owner, notice.held)
+    else if ('asked' in notice) this.#deps.held.asked(owner, notice.asked)
+    else this.#watches.peek(owner)?.outbox.push(notice.message)
   }
 
   #unwatch(sessionId: string, uri: string): void {
@@ -125,11 +141,13 @@ export class Watches {
   }
 
   end(sessionId: string): void {
+    this.#deps.held.end(sessionId)
     this.#watches.delete(sessionId)
   }
 
   close(): void {
     clearInterval(this.#sweeper)
+    this.#deps.held.close()
     for (const watch of this.#watches.values()) watch.sleep()
   }
 
@@ -154,14 +172,14 @@ class Watch {
   readonly places: Places
   lastUse = 0
   asleep = true
-  readonly #deps: WatchesDeps
+  readonly #deps: WatchDeps
   readonly #session: Session
   readonly #telling = new Throttle(tellPeersMs)
   #principal: McpCall['principal'] | undefined
   #access: Access
   #unfollow: (() => void) | undefined
 
-  constructor(deps: WatchesDeps, call: SessionCall, access: Access) {
+  constructor(deps: WatchDeps, call: SessionCall, access: Access) {
     const { channels, flights, clock } = deps
     const { session } = call
     this.#deps = deps
@@ -237,10 +255,12 @@ class Watch {
     this.#telling.run(String(message.params?.uri), () => this.#deps.peers?.notice({ owner, message }))
   }
 
-  /** On a stream of the same session, that of a call at the same server where there is one. */
+  /** On a stream of the same session, that of a call at the same server where there is one; else on the next one. */
   async #ask(question: JsonRpcRequest, server: ServerWorkload): Promise<Answered> {
-    const flight = this.#deps.flights.runningOf(this.#session.id, server.id)
-    return flight ? askClient(flight, question) : nobodyThere
+    const { id, clientCapabilities } = this.#session
+    if (!declares(clientCapabilities, question)) return notDeclared(question.method)
+    const flight = this.#deps.flights.runningOf(id, server.id)
+    return flight ? askClient(flight, question) : this.#deps.held.ask(id, question)
   }
 
   /** Nobody listened for a while, so anything may have changed. */

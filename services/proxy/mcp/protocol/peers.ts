@@ -1,5 +1,12 @@
 import type { ListChange } from './changes.ts'
-import type { Era, JsonObject, JsonRpcNotification, JsonRpcResponse, RequestId } from './types.ts'
+import type {
+  Era,
+  JsonObject,
+  JsonRpcNotification,
+  JsonRpcRequest,
+  JsonRpcResponse,
+  RequestId,
+} from './types.ts'
 
 /** The answer of a server to one request. */
 export interface UpstreamAnswer {
@@ -48,8 +55,17 @@ export interface ListNotice {
 export type SessionNotice =
   | { readonly owner: string; readonly message: JsonRpcNotification }
   | { readonly owner: string; readonly unwatched: string }
+  /** A question that waits for the session's next request, and the id of one that does not any more. */
+  | { readonly owner: string; readonly held: JsonRpcRequest }
+  | { readonly owner: string; readonly asked: string }
 
-export type PeerNotice = ListNotice | SessionNotice
+/** A client's roots are other ones: who has sessions at legacy servers for it tells them. */
+export interface RootsNotice {
+  readonly owner: string
+  readonly rootsChanged: true
+}
+
+export type PeerNotice = ListNotice | SessionNotice | RootsNotice
 
 /** The other workers of this gateway, for what a client sends to us and they hold. */
 export interface Peers {

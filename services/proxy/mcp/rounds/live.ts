@@ -17,9 +17,12 @@ const questionCapability: Readonly<Record<string, string>> = {
 export type Question = Pick<JsonRpcRequest, 'method' | 'params'>
 
 /** Whether the client said that it can answer this question. An elicitation that names no mode is a form. */
-export function canAnswer(call: McpCall, { method, params }: Question): boolean {
+export const canAnswer = (call: McpCall, question: Question): boolean =>
+  declares(clientCapabilities(call), question)
+
+export function declares(capabilities: JsonObject, { method, params }: Question): boolean {
   const needed = Object.hasOwn(questionCapability, method) ? questionCapability[method] : undefined
-  const declared = needed === undefined ? undefined : clientCapabilities(call)[needed]
+  const declared = needed === undefined ? undefined : capabilities[needed]
   if (!isObject(declared)) return false
   return method !== 'elicitation/create' || params?.mode !== 'url' || isObject(declared.url)
 }

@@ -116,9 +116,13 @@ export function modernMessage(
   const { method, params, party, name, logLevel, wantsProgress, trace } = request
   const meta = upstreamMeta(params, wantsProgress ? id : undefined, trace)
   meta[metaKeys.version] = modernVersion
-  meta[metaKeys.capabilities] = party.tasks
-    ? { ...party.capabilities, extensions: { [metaKeys.tasks]: {} } }
-    : party.capabilities
+  const { roots, ...others } = party.capabilities
+  meta[metaKeys.capabilities] = {
+    ...others,
+    // A request says nothing of what changes later.
+    ...(roots === undefined ? {} : { roots: {} }),
+    ...(party.tasks ? { extensions: { [metaKeys.tasks]: {} } } : {}),
+  }
   meta[metaKeys.clientInfo] = { name: info.name, version: info.version }
   if (logLevel !== undefined) meta[metaKeys.logLevel] = logLevel
   const headers = {

@@ -22,6 +22,8 @@ export interface LegacySessions {
   ): LegacySession | Promise<LegacySession>
   /** The one that is open, which counts as used by this. */
   current(party: Party, server: ServerWorkload): LegacySession | undefined
+  /** Those that are open for one downstream party. */
+  openOf(binding: string): readonly LegacySession[]
   /** Ends those of one downstream party at their servers. */
   end(binding: string): Promise<void>
   /** Ends those that nobody used for their time. */
@@ -127,6 +129,10 @@ export function createLegacySessions(deps: {
       return opening
     },
     current: (party, { id }) => parties.get(party.binding)?.get(id)?.session,
+    openOf: (binding) =>
+      [...(parties.peek(binding)?.values() ?? [])].flatMap(({ session }) =>
+        session && !session.closed ? [session] : [],
+      ),
     async end(binding) {
       const slots = parties.peek(binding)
       if (!slots) return

@@ -21,7 +21,7 @@ import { createEras, type Verdict } from './eras.ts'
 import { type Exchanged, exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
 import { createListening, type ListenEnd, type ListenRequest } from './listening.ts'
-import { type LegacySession, NotLegacy } from './opening.ts'
+import { type LegacySession, lastUsed, NotLegacy } from './opening.ts'
 import {
   InsufficientScope,
   legacyMessage,
@@ -48,6 +48,8 @@ export interface Upstreams {
   listen(request: ListenRequest): Promise<ListenEnd>
   /** The session that is open at a legacy server, which is kept from going idle by this. */
   session(server: ServerWorkload, party: Party): LegacySession | undefined
+  /** notifications/roots/list_changed in every open session of a client. */
+  tellRoots(binding: string): void
   end(binding: string): Promise<void>
   close(): Promise<void>
   size(): number
@@ -325,6 +327,15 @@ export function createUpstreams(deps: {
     async authorize(server, party, stop) {
       const asked = credentialHeaders(party, server)
       if (asked instanceof Promise) await within(asked, stop)
+    },
+    tellRoots(binding) {
+      for (const session of sessions.openOf(binding)) {
+        // With the credential it was used with last, as when it is ended.
+        void tell(session, session.headers(lastUsed), {
+          jsonrpc: '2.0',
+          method: 'notifications/roots/list_changed',
+        })
+      }
     },
     end: (binding) => sessions.end(binding),
     async close() {
