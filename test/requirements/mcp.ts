@@ -48,6 +48,10 @@ export const mcp = {
       source: 'services/proxy/mcp/notices, The rules',
       text: 'A question of a legacy server outside of calls waits, bounded, for the next request of its session in any worker.',
     },
+    'MCP-SESSION-GONE-01': {
+      source: 'MCP 2025-11-25 basic/transports, Session Management',
+      text: 'A session that a server forgot, restarted or not, is opened anew by the gateway and the request answered, for every method.',
+    },
     'MCP-ROOTS-01': {
       source: 'MCP 2025-11-25 client/roots, Root List Changes',
       text: 'A client that announced it tells the legacy servers of its session through the gateway that its roots changed.',
