@@ -24,6 +24,7 @@ const statsEveryMs = 1_000
 export async function startFront(context: ChildContext<'front'>): Promise<RunningChild<'front'>> {
   const { config, log } = context
   const clock = systemClock
+  const orders = context.meter.counter('aembit_mcp_gateway_acme_orders_total')
   const stapling = new Stapling({ clock, log })
   let listener: Listener | undefined
   const serve = (tls: TlsFiles): void => {
@@ -36,6 +37,7 @@ export async function startFront(context: ChildContext<'front'>): Promise<Runnin
       log,
       random: Math.random,
       onChange: serve,
+      onOrder: (outcome) => orders.inc(outcome),
     })
   let certificates = config.tls && (await open(config.tls))
   let settings = config.tls

@@ -14,6 +14,7 @@ import { Exchange } from './exchange.ts'
 import { createHttp } from './http.ts'
 import type { Ingress } from './ingress.ts'
 import type { CoreDeps, McpCore } from './mcp/protocol/types.ts'
+import { Measures } from './measures.ts'
 import { metadata, metadataUrl } from './metadata.ts'
 import { objections } from './objections.ts'
 import { createOrigins, type Origins, preflight } from './origins.ts'
@@ -73,25 +74,40 @@ export class Edge {
   #ingress: Ingress | undefined
   #sync: SyncLink | undefined
   #stats: NodeJS.Timeout | undefined
+  readonly #measures: Measures
+  #lost = 0
 
   constructor(context: ChildContext<'proxy'>, parts: EdgeParts) {
     const { config, log } = context
     const { clock } = parts
     this.#context = context
+    this.#measures = new Measures(context.meter)
     this.#clock = clock
     this.#gate.max = config.limits.concurrent
     this.#origins = createOrigins(config.origin, config.allowedOrigins)
     this.#jwks = parts.fetch ? { fetch: parts.fetch, close: async () => {} } : createJwksFetch()
+    const { jwksRefreshes } = this.#measures
     this.verifier = new TokenVerifier({
       clock,
       trustedIssuerDomains: config.trustedIssuerDomains,
-      fetch: this.#jwks.fetch,
+      fetch: (url, options) =>
+        this.#jwks.fetch(url, options).then(
+          (response) => {
+            jwksRefreshes.inc(response.ok ? 'success' : 'error')
+            return response
+          },
+          (error: unknown) => {
+            jwksRefreshes.inc('error')
+            throw error
+          },
+        ),
     })
     this.snapshots = new SnapshotHolder({
       maxAgeMs: config.snapshotMaxAgeMs,
       clock,
       log,
       onSwap: (index) => {
+        context.tenant(index.snapshot.tenantId)
         this.verifier.swap(index)
         this.#core.recheck(objections(index, this.verifier, clock))
         this.#standing.look()
@@ -107,6 +123,7 @@ export class Edge {
         log,
         tenantId: () => this.snapshots.latest?.snapshot.tenantId,
         onState: (fault) => context.check('proxy.sessionStore', fault ? 'failing' : 'running', fault),
+        measures: this.#measures,
       })
     }
     this.sessions = new Sessions({
@@ -116,6 +133,7 @@ export class Edge {
       log,
       random: randomUUID,
       peers: this.#peers,
+      measures: this.#measures,
       ...(this.#store ? { store: this.#store } : {}),
     })
     this.credentials = new Credentials({ ask: (request) => this.#link().ask(request), clock, log })
@@ -134,6 +152,7 @@ export class Edge {
       sessions: this.sessions,
       sessionLevels: this.sessions,
       peers: this.#peers,
+      measures: this.#measures,
       log,
       clock,
       standing: this.#standing,
@@ -165,6 +184,7 @@ export class Edge {
       sessions: this.sessions,
       core: this.#core,
       recorder: this.recorder,
+      measures: this.#measures,
       body: {
         bytes: config.limits.bodyBytes,
         timeoutMs: config.limits.bodyTimeoutMs,
@@ -212,7 +232,10 @@ export class Edge {
     )
     await this.#ingress.listen(config.socketPath)
     check('proxy.socket', 'running')
-    this.#stats = setInterval(() => stats(this.stats()), 5_000)
+    this.#stats = setInterval(() => {
+      this.#countLost()
+      stats(this.stats())
+    }, 5_000)
     this.#stats.unref()
   }
 
@@ -286,6 +309,7 @@ export class Edge {
     this.#standing.close()
     this.#geoip?.close()
     await this.spool.close()
+    this.#countLost()
     return left
   }
 
@@ -301,6 +325,11 @@ export class Edge {
       log.error({ code: fault.code, detail: fault.detail }, 'no conditions on place hold')
       check('proxy.geoip', 'failing', fault)
     }
+  }
+
+  #countLost(): void {
+    this.#measures.eventsLost.add(this.spool.dropped - this.#lost, 'dropped')
+    this.#lost = this.spool.dropped
   }
 
   #link(): SyncLink {

@@ -3,6 +3,7 @@ import type { Circumstances, Locate, PolicyIndex, Principal } from '../../shared
 import type { Endpoint } from '../../shared/proxy-protocol.ts'
 import type { Verified } from './auth/verifier.ts'
 import type { Era, JsonRpcMessage, McpCall, Session } from './mcp/protocol/types.ts'
+import type { Outcome } from './measures.ts'
 import { HttpReply, type KeepAlive } from './reply.ts'
 
 /**
@@ -25,6 +26,8 @@ export class Exchange implements McpCall {
   protocolVersion = ''
   session: Session | null = null
   message!: JsonRpcMessage
+  /** How it ended, for the count of requests. */
+  outcome: Outcome = 'success'
   /** Response events recorded so far; a refusal that nobody recorded becomes one. */
   responses = 0
   /** What all events of this exchange say alike, as JSON; made with the first. */

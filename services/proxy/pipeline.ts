@@ -1,5 +1,6 @@
 import { Fault } from '../../shared/faults.ts'
 import type { Exchange } from './exchange.ts'
+import type { Measures } from './measures.ts'
 import type { EdgeRecorder } from './record.ts'
 import { type RefuseDeps, refuse } from './refuse.ts'
 import type { AuthenticateDeps } from './steps/authenticate.ts'
@@ -29,6 +30,7 @@ export type PipelineDeps = LimitDeps &
   CoreDeps &
   RefuseDeps & {
     readonly recorder: EdgeRecorder
+    readonly measures: Measures
   }
 
 /** One request in so many is timed step by step. */
@@ -55,20 +57,18 @@ export function createPipeline(deps: PipelineDeps): Pipeline {
   return new Pipeline(post, remove, deps)
 }
 
+type Deps = RefuseDeps & { readonly recorder: EdgeRecorder; readonly measures: Measures }
+
 export class Pipeline {
   readonly #post: readonly Step[]
   readonly #delete: readonly Step[]
-  readonly #deps: RefuseDeps & { readonly recorder: EdgeRecorder }
+  readonly #deps: Deps
   /** Moving average of µs per step; waiting for the client or a server counts in `read` and `core`. */
   readonly #costs = new Map<string, number>()
   readonly #authFailures = { missing_header: 0, audience_mismatch: 0, invalid_token: 0 }
   #count = 0
 
-  constructor(
-    post: readonly Step[],
-    remove: readonly Step[],
-    deps: RefuseDeps & { readonly recorder: EdgeRecorder },
-  ) {
+  constructor(post: readonly Step[], remove: readonly Step[], deps: Deps) {
     this.#post = post
     this.#delete = remove
     this.#deps = deps
@@ -82,6 +82,7 @@ export class Pipeline {
   async run(x: Exchange): Promise<void> {
     const steps = x.req.method === 'POST' ? this.#post : x.req.method === 'DELETE' ? this.#delete : []
     const timed = this.#count++ % sampleEvery === 0
+    const arrived = performance.now()
     try {
       if (steps.length === 0) throw new Fault('http.method')
       for (const step of steps) {
@@ -91,8 +92,10 @@ export class Pipeline {
         if (timed) this.#cost(step.name, (performance.now() - began) * 1000)
       }
     } catch (error) {
+      x.outcome = 'error'
       this.#refuse(x, Fault.from(error))
     }
+    if (x.parsed) this.#deps.measures.processed(x.message, x.outcome, performance.now() - arrived)
   }
 
   /** `step.<name>.us`: the measured side of the budgets. */
@@ -107,7 +110,11 @@ export class Pipeline {
 
   #refuse(x: Exchange, fault: Fault): void {
     const status = refuse(x, fault, this.#deps)
-    if (status === 401) this.#authFailures[authReason(fault)]++
+    if (status === 401) {
+      const reason = authReason(fault)
+      this.#authFailures[reason]++
+      this.#deps.measures.authFailures.inc(reason)
+    }
     this.#deps.recorder.refused(x, fault, status)
   }
 

@@ -3,6 +3,7 @@ import type { ValkeySettings } from '../../shared/config/valkey-url.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import { all, createValkey, type Valkey, withRetry } from '../../shared/valkey.ts'
+import type { Measures } from './measures.ts'
 import type { SealedSession, SessionStore } from './session-contents.ts'
 
 export interface ValkeyStoreDeps {
@@ -14,6 +15,7 @@ export interface ValkeyStoreDeps {
   readonly tenantId: () => string | undefined
   /** The store answers, or has failed `failuresToTell` times in a row. */
   readonly onState: (fault?: Fault) => void
+  readonly measures?: Measures
 }
 
 const prefix = 'aembit_mcp_gateway'
@@ -55,7 +57,8 @@ export class ValkeyStore implements SessionStore {
         () => this.#probe(),
       ),
       this.#forever(
-        () => cleanupEveryMs,
+        // The first count as soon as it can be: a gateway that was restarted has its sessions.
+        () => (this.#cleanedAt === 0 ? probeAgainMs : cleanupEveryMs),
         () => this.#cleanUp(),
       ),
     ])
@@ -79,14 +82,18 @@ export class ValkeyStore implements SessionStore {
   }
 
   async created(session: SealedSession): Promise<void> {
-    await this.#run(() => this.#note(session, session.issuedAt))
+    await this.#run('save', () => this.#note(session, session.issuedAt))
   }
 
   async use(
     session: SealedSession,
     now: number,
   ): Promise<{ ended: boolean; lastUse?: number; level?: string }> {
-    const record = await this.#run(() => this.#read(this.#key(session)))
+    const record = await this.#run(
+      'get',
+      () => this.#read(this.#key(session)),
+      (found) => Object.keys(found).length > 0,
+    )
     const ended = record.ended !== undefined
     // What is no number was not written by us: as good as nothing.
     const used = /^\d{1,15}$/.test(record.used ?? '') ? Number(record.used) : undefined
@@ -95,7 +102,7 @@ export class ValkeyStore implements SessionStore {
       now - (used ?? 0) > noteEveryMs &&
       now - (used ?? session.issuedAt) <= this.#deps.idleTtlMs
     ) {
-      this.#run(() => this.#note(session, now)).catch((error: unknown) => {
+      this.#run('save', () => this.#note(session, now)).catch((error: unknown) => {
         this.#deps.log.debug({ detail: Fault.from(error).detail }, 'a use is not in the session store')
       })
     }
@@ -109,7 +116,7 @@ export class ValkeyStore implements SessionStore {
   /** Any other field goes; the mark stays for as long as the id could live. */
   async end(session: SealedSession): Promise<void> {
     const key = this.#key(session)
-    await this.#run(() =>
+    await this.#run('delete', () =>
       all(
         this.#client
           .multi()
@@ -123,7 +130,7 @@ export class ValkeyStore implements SessionStore {
 
   async level(session: SealedSession, level: string): Promise<void> {
     const key = this.#key(session)
-    await this.#run(() =>
+    await this.#run('save', () =>
       all(this.#client.multi().hset(key, 'level', level).pexpire(key, this.#deps.idleTtlMs)),
     )
   }
@@ -166,10 +173,22 @@ export class ValkeyStore implements SessionStore {
     return id
   }
 
-  async #run<T>(operation: () => Promise<T>): Promise<T> {
+  /** `found`: whether the answer is a record; a miss is no error of the store. */
+  async #run<T>(
+    name: 'save' | 'get' | 'delete' | 'count',
+    operation: () => Promise<T>,
+    found: (answer: T) => boolean = () => true,
+  ): Promise<T> {
+    const began = performance.now()
+    const { measures, clock } = this.#deps
+    const took = (): number => performance.now() - began
     try {
-      return await withRetry(this.#deps.clock, operation)
+      const answer = await withRetry(clock, operation)
+      if (found(answer)) measures?.stored(name, 'success', 'none', took())
+      else measures?.stored(name, 'error', 'not_found', took())
+      return answer
     } catch (error) {
+      measures?.stored(name, 'error', 'store_error', took())
       this.#errors++
       throw error
     }
@@ -195,7 +214,7 @@ export class ValkeyStore implements SessionStore {
   async #cleanUp(): Promise<void> {
     const now = this.#deps.clock.now()
     if (this.#deps.tenantId() === undefined || this.#client.status !== 'ready') return
-    const [, active] = await this.#run(() =>
+    const [, active] = await this.#run('count', () =>
       all(this.#client.multi().zremrangebyscore(this.#index(), '-inf', now).zcard(this.#index())),
     )
     this.#active = Number(active)

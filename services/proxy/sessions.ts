@@ -5,6 +5,7 @@ import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Principal } from '../../shared/policy.ts'
 import type { JsonObject, Session, SessionLevels } from './mcp/protocol/types.ts'
+import type { Measures } from './measures.ts'
 import { maxShared, type SharedSessions } from './peers/protocol.ts'
 import type { LocalSessions } from './peers/server.ts'
 import type { SessionBox } from './session-box.ts'
@@ -29,6 +30,7 @@ export interface SessionsDeps {
   readonly peers?: SessionPeers
   /** Absent: what is known of sessions is in memory, here and at the other workers. */
   readonly store?: SessionStore
+  readonly measures?: Measures
 }
 
 interface Opened {
@@ -102,6 +104,7 @@ export class Sessions implements SessionLevels, LocalSessions {
     const session: SealedSession = Object.freeze({ id, ...contents })
     this.#opened.set(id, { session, lastUse: issuedAt })
     this.created++
+    this.#deps.measures?.sessionsCreated.inc()
     // Not waited for: a store that is down must not keep a client out, and what is missing there is only the last use.
     this.#deps.store?.created(session).catch((error: unknown) => {
       this.#deps.log.warn({ detail: Fault.from(error).detail }, 'a new session is not in the session store')
@@ -248,6 +251,7 @@ export class Sessions implements SessionLevels, LocalSessions {
       protocolVersion,
       issuedAt,
       clientCapabilities,
+      restored: true,
       ...(clientInfo === null ? {} : { clientInfo }),
     })
   }

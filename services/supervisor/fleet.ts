@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs'
 import type { Clock } from '../../shared/clock.ts'
 import type { GatewayConfig } from '../../shared/config/gateway.ts'
 import type { FaultJson } from '../../shared/faults.ts'
-import type { Command, Peer, Report, Role, SnapshotRef } from '../../shared/ipc/contract.ts'
+import type { Command, Measured, Peer, Report, Role, SnapshotRef } from '../../shared/ipc/contract.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Child } from './child.ts'
 import type { Listeners } from './listeners.ts'
@@ -30,6 +30,8 @@ export interface FleetOptions {
   readonly random: () => number
   /** Environment of the children. */
   readonly env: NodeJS.ProcessEnv
+  /** What a process counted. */
+  readonly onMeasured: (measured: Measured) => void
   /** Something of what `readiness` says may have changed. */
   readonly onChange: () => void
 }
@@ -217,11 +219,14 @@ export class Fleet {
     overlap: boolean,
     own: Pick<SlotOptions<R>, 'next' | 'config'> & Partial<Pick<SlotOptions<R>, 'onStart' | 'onReport'>>,
   ): Slot<R> {
-    const { limits, clock, log, random } = this.#options
+    const { limits, clock, log, random, onMeasured } = this.#options
     return new Slot<R>({
       onStart: () => {},
-      onReport: () => {},
       ...own,
+      onReport: (child, report) => {
+        if (report.type === 'measured') onMeasured(report as Measured)
+        else own.onReport?.(child, report)
+      },
       role,
       name,
       overlap,

@@ -11,12 +11,15 @@ import type { Notifier } from '../../shared/notify.ts'
 import { checkValkey } from '../../shared/valkey.ts'
 import { childEnvironment, readConfiguration } from './environment.ts'
 import { Fleet, type Scripts } from './fleet.ts'
+import { startHealth } from './health.ts'
 import { formatAddress, type Listeners, openListeners } from './listeners.ts'
-import { startMetrics } from './metrics.ts'
+import { Metrics } from './metrics.ts'
 import { operatorSocketPath, startOperator } from './operator.ts'
+import { Probes, probeEveryMs } from './probes.ts'
 import { fixedChanges, spoolDir } from './slices.ts'
 import type { SlotLimits } from './slot.ts'
 import { describe, type GatewayStatus, type ReloadStatus } from './status.ts'
+import { Totals } from './totals.ts'
 
 export interface GatewayOptions {
   readonly env: Env
@@ -44,6 +47,8 @@ export class Gateway {
   #told = ''
   #everReady = false
   readonly #ended = new AbortController()
+  readonly #totals = new Totals()
+  readonly #probes = new Probes()
 
   constructor(options: GatewayOptions) {
     this.#options = options
@@ -79,7 +84,12 @@ export class Gateway {
     this.#listeners = openListeners(config.listen, env)
     if (config.listen.metrics !== 0) {
       this.#servers.push(
-        await startMetrics(config.listen.address, config.listen.metrics, () => this.status()),
+        await startHealth(config.listen.address, config.listen.metrics, {
+          status: () => this.status(),
+          alive: () => this.#fleet?.alive() === true,
+          probes: this.#probes,
+          metrics: new Metrics(this.#totals, this.#probes),
+        }),
       )
     }
     if (this.#stopping) return this.#started.promise
@@ -92,9 +102,11 @@ export class Gateway {
       random,
       log,
       env: childEnvironment(env),
+      onMeasured: (measured) => this.#totals.add(measured),
       onChange: () => this.#judge(),
     })
     this.#fleet.start()
+    void this.#probe()
     void notifier.beat(clock, this.#ended.signal, () => this.#fleet?.alive() === true)
     await this.#started.promise
   }
@@ -107,6 +119,7 @@ export class Gateway {
       startedAt: this.#startedAt,
       now: this.#options.clock.now(),
       lastReload: this.#lastReload,
+      probes: this.#probes.reasons,
     })
   }
 
@@ -164,6 +177,14 @@ export class Gateway {
     this.#config = read.ok
     this.#options.log.level = createLogger('supervisor', read.ok.logLevel).level
     return []
+  }
+
+  async #probe(): Promise<void> {
+    const { signal } = this.#ended
+    while (!signal.aborted) {
+      this.#probes.look(this.status())
+      await this.#options.clock.sleep(probeEveryMs, signal).catch(() => {})
+    }
   }
 
   #restart(name: string): Promise<readonly string[]> | undefined {

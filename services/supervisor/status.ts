@@ -34,6 +34,8 @@ export interface GatewayStatus {
   readonly url: string
   readonly uptimeSecs: number
   readonly configDigest: string
+  /** The age of the policy from which every request is refused. */
+  readonly snapshotMaxAgeSecs: number
   readonly snapshot: {
     readonly version: number
     readonly confirmedAt: string
@@ -49,20 +51,30 @@ export interface StatusSources {
   readonly startedAt: number
   readonly now: number
   readonly lastReload: ReloadStatus | null
+  /** What readiness probes have against it. */
+  readonly probes: readonly string[]
 }
 
-export function describe({ fleet, config, startedAt, now, lastReload }: StatusSources): GatewayStatus {
+export function describe({
+  fleet,
+  config,
+  startedAt,
+  now,
+  lastReload,
+  probes,
+}: StatusSources): GatewayStatus {
   const reasons = fleet.readiness()
   const { snapshot } = fleet
   return {
     ready: reasons.length === 0,
     reasons,
-    warnings: fleet.warnings(),
+    warnings: [...fleet.warnings(), ...probes],
     version,
     pid: process.pid,
     url: config.gatewayUrl,
     uptimeSecs: seconds(now - startedAt),
     configDigest: config.digest,
+    snapshotMaxAgeSecs: seconds(config.snapshotMaxAgeMs),
     snapshot: snapshot
       ? {
           version: snapshot.ref.version,

@@ -146,6 +146,7 @@ export async function startSync(
       // What proxies sealed on their way out goes now, if the control plane is there.
       const last = AbortSignal.timeout(Math.max(1, Math.min(2_000, end - clock.now())))
       await uploader.pass(last).catch(() => {})
+      status.refresh()
       stop.abort()
       await Promise.all([controller.close(), http.close()])
       await loops

@@ -1,13 +1,14 @@
 import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { ChildContext } from '../../shared/ipc/child.ts'
+import type { Counter } from '../../shared/metrics/meter.ts'
 import type { Enrolment } from './enrolment.ts'
 import type { Snapshots } from './snapshots.ts'
 import type { Spool } from './spool.ts'
 import type { Uploader } from './uploader.ts'
 
 export interface StatusDeps {
-  readonly context: Pick<ChildContext<'sync'>, 'check' | 'stats'>
+  readonly context: Pick<ChildContext<'sync'>, 'check' | 'stats' | 'meter' | 'tenant'>
   readonly enrolment: Enrolment
   readonly snapshots: Snapshots
   readonly uploader: Uploader
@@ -26,9 +27,15 @@ export class Status {
   #enrolled = false
   #stream: Fault | null = null
   #lastError = ''
+  readonly #shippedTotal: Counter
+  readonly #lostTotal: Counter
+  readonly #counted = { shipped: 0, quarantined: 0, dropped: 0 }
 
   constructor(deps: StatusDeps) {
     this.#deps = deps
+    const { meter } = deps.context
+    this.#shippedTotal = meter.counter('aembit_mcp_gateway_events_shipped_total')
+    this.#lostTotal = meter.counter('aembit_mcp_gateway_events_lost_total')
   }
 
   enrolment(fault: Fault | null): void {
@@ -79,6 +86,7 @@ export class Status {
   #stats(ageMs: number): void {
     const { context, enrolment, snapshots, uploader, spool } = this.#deps
     const { shipped, quarantined, segments, bytes, lagMs } = uploader.stats()
+    this.#count(shipped, quarantined, spool.dropped.events)
     context.stats({
       control_plane: this.#stream ? 'away' : this.#enrolled ? 'connected' : 'starting',
       enrolment_expires_at: enrolment.expiresAt === 0 ? '' : new Date(enrolment.expiresAt).toISOString(),
@@ -94,6 +102,14 @@ export class Status {
       events_dropped: spool.dropped.events,
       last_error: this.#lastError,
     })
+  }
+
+  #count(shipped: number, quarantined: number, dropped: number): void {
+    const before = this.#counted
+    this.#shippedTotal.add(shipped - before.shipped)
+    this.#lostTotal.add(quarantined - before.quarantined, 'quarantined')
+    this.#lostTotal.add(dropped - before.dropped, 'dropped')
+    Object.assign(before, { shipped, quarantined, dropped })
   }
 
   #check(

@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Fault } from '../faults.ts'
 import { createLogger, type Logger } from '../log.ts'
+import { Meter } from '../metrics/meter.ts'
 import {
   type CheckStatus,
   type Command,
@@ -21,6 +22,10 @@ export interface ChildContext<R extends Role> {
   /** Numbers for `status`; the newest value of each name counts. */
   stats(values: Record<string, string | number>): void
   send(report: Extract<Report<R>, { type: 'snapshot' | 'confirmed' }>): void
+  /** What it counts is reported with each answer to a ping, and at the end. */
+  readonly meter: Meter
+  /** Whose traffic is counted, once that is known. */
+  tenant(id: string): void
 }
 
 /** What a child's own code gives back once it serves. */
@@ -54,15 +59,28 @@ export function runChild<R extends Role>(
   let starting = false
   let draining: Promise<void> | undefined
   const early: OwnCommand<R>[] = []
+  const meter = new Meter()
+  const cpu = meter.counter('process_cpu_seconds_total')
+  let cpuBefore = 0
+  let tenant = ''
 
   const report = (message: Report<R>): void => {
     if (process.connected) process.send?.(message, undefined, undefined, () => {})
   }
   const end = (code: number): never => process.exit(code)
+  const measure = (): void => {
+    const { user, system } = process.cpuUsage()
+    const seconds = (user + system) / 1e6
+    cpu.add(seconds - cpuBefore)
+    cpuBefore = seconds
+    const taken = meter.take()
+    if (taken) report({ type: 'measured', tenant, ...taken } as Report<R>)
+  }
 
   const drain = (deadlineMs: number): Promise<void> => {
     draining ??= (async () => {
       const left = running ? await running.drain(deadlineMs).catch(() => -1) : 0
+      measure()
       report({ type: 'drained', left } as Report<R>)
       end(0)
     })()
@@ -94,6 +112,10 @@ export function runChild<R extends Role>(
       },
       stats: (values) => report({ type: 'stats', values } as Report<R>),
       send: (message) => report(message as Report<R>),
+      meter,
+      tenant: (id) => {
+        tenant = id
+      },
     }
     try {
       running = await start(context)
@@ -129,6 +151,7 @@ export function runChild<R extends Role>(
           rssBytes: process.memoryUsage.rss(),
         } as Report<R>)
         lag.reset()
+        measure()
         break
       default:
         if (running) running.command?.(message as OwnCommand<R>)

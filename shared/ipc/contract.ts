@@ -162,6 +162,18 @@ const stats = z.object({
   values: z.record(z.string(), z.union([z.string(), z.number()])),
 })
 
+const count = z.number().nonnegative()
+const labelsOf = z.array(z.string().max(64)).max(4)
+const nameOf = z.string().max(100)
+/** What was counted since the last such report (`metrics/meter.ts`). `tenant` goes with the counts that have one. */
+const measured = z.object({
+  type: z.literal('measured'),
+  tenant: z.string().max(200),
+  counts: z.array(z.tuple([nameOf, labelsOf, count])).max(2_000),
+  histograms: z.array(z.tuple([nameOf, labelsOf, z.array(count).max(64), count])).max(2_000),
+})
+export type Measured = z.infer<typeof measured>
+
 const reports = <R extends Role>(role: R) =>
   [
     z.object({
@@ -174,6 +186,7 @@ const reports = <R extends Role>(role: R) =>
     z.object({ type: z.literal('drained'), left: z.number().int() }),
     check(role),
     stats,
+    measured,
     z.object({ type: z.literal('applied'), epoch: z.number().int() }),
     z.object({ type: z.literal('rejected'), epoch: z.number().int(), fault: faultJson }),
   ] as const

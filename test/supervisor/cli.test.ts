@@ -72,6 +72,7 @@ t.test('what is wrong stands first', async (t) => {
       uptimeSecs: 60,
       configDigest: 'abcdef0123456789',
       snapshot: null,
+      snapshotMaxAgeSecs: 3600,
       lastReload: { at: new Date(0).toISOString(), problems: ['AEMBIT_X is required'] },
       processes: [
         {

@@ -7,6 +7,7 @@ import type { Fault } from '../../shared/faults.ts'
 import { createHttpClient, type HttpClient } from '../../shared/http-client.ts'
 import type { ChildContext, RunningChild } from '../../shared/ipc/child.ts'
 import type { ConfigOf, SnapshotRef } from '../../shared/ipc/contract.ts'
+import { Meter } from '../../shared/metrics/meter.ts'
 import { startTestController } from '../agent-controller/support.ts'
 import { FakeControlPlane } from './fake-control-plane.ts'
 import { type CapturedLog, captureLog, tempDir, until } from './support.ts'
@@ -91,6 +92,8 @@ export async function startTestSync(
   const context: ChildContext<'sync'> = {
     config,
     log: captured.log,
+    meter: new Meter(),
+    tenant: () => {},
     check: (name, status, fault) => void heard.checks.set(name, { status, fault }),
     stats: (values) => void Object.assign(heard.stats, values),
     send: (report) => {

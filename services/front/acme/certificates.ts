@@ -193,9 +193,11 @@ export class AcmeCertificates implements CertificateSource {
         issued: this.#state.issued + 1,
         renewalInfo: null,
       })
+      this.#parts.onOrder?.('success')
       log.info({ names: this.#settings.domains, expires: tls.leaf.validTo }, 'certificate issued')
     } catch (error) {
       if (this.#closed.signal.aborted) return
+      this.#parts.onOrder?.('error')
       const now = clock.now()
       const known = this.#store.account(this.#settings.directoryUrl) !== undefined
       const accountGone = known && isAccountGone(error)

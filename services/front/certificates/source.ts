@@ -22,4 +22,6 @@ export interface SourceParts {
   readonly random: () => number
   /** Another certificate is to be served from now on. */
   readonly onChange: (tls: TlsFiles) => void
+  /** An order by ACME ended. */
+  readonly onOrder?: (outcome: 'success' | 'error') => void
 }

@@ -8,6 +8,7 @@ import { backoffMs } from '../../../shared/retry.ts'
 import { guardCredentialPrefix } from '../../../shared/wire/credential.ts'
 import type { ContentGuard, ServerWorkload } from '../../../shared/wire/snapshot.ts'
 import type { ContentSecurityVerdict, Credentials } from '../mcp/protocol/types.ts'
+import type { Measures } from '../measures.ts'
 import { aidrDialect } from './aidr.ts'
 import { hookDialect } from './hook.ts'
 import { createPoster, maxBodyBytes } from './post.ts'
@@ -43,8 +44,13 @@ const nobody: Principal = Object.freeze({
   claims: Object.freeze({}),
 })
 
-export function createGuards(deps: { credentials: Credentials; clock: Clock; log: Logger }): Guards {
-  const { credentials, clock, log } = deps
+export function createGuards(deps: {
+  credentials: Credentials
+  clock: Clock
+  log: Logger
+  measures?: Measures
+}): Guards {
+  const { credentials, clock, log, measures } = deps
   const poster = createPoster()
   const counts = { scanned: 0, fail_open: 0, fail_closed: 0 }
   const dialects = new WeakMap<ContentGuard, Dialect>()
@@ -118,10 +124,13 @@ export function createGuards(deps: { credentials: Credentials; clock: Clock; log
     try {
       const answer = await ask(guard, checked, signal)
       counts.scanned++
+      measures?.guardDecisions.inc('scanned')
       if (key !== undefined) listings.set(key, { answer, until: clock.now() + listingMs })
       return answer
     } catch (error) {
-      counts[guard.failOpen ? 'fail_open' : 'fail_closed']++
+      const verdict = guard.failOpen ? 'fail_open' : 'fail_closed'
+      counts[verdict]++
+      measures?.guardDecisions.inc(verdict)
       log.warn(
         {
           guard: guard.id,

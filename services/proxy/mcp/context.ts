@@ -1,4 +1,5 @@
 import type { Guards } from '../guard/guards.ts'
+import type { Measures } from '../measures.ts'
 import type { Access, createAccess } from './access.ts'
 import type { Catalogue } from './catalogue.ts'
 import type { Flight, RequestCall } from './flight.ts'
@@ -12,6 +13,7 @@ import type { Upstreams } from './upstream/upstreams.ts'
 
 /** What a worker has for every call. */
 export interface Parts extends CoreDeps {
+  readonly measures: Measures
   readonly upstreams: Upstreams
   readonly catalogue: Catalogue
   readonly guards: Guards

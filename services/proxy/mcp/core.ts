@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { Fault } from '../../../shared/faults.ts'
 import { createGuards } from '../guard/guards.ts'
+import { Measures, type Outcome } from '../measures.ts'
 import { createAccess } from './access.ts'
 import { createCatalogue } from './catalogue.ts'
 import type { Context, Parts } from './context.ts'
@@ -42,7 +43,8 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     version: config.version,
   }
   const seals = deps.seals ?? createProcessSeals()
-  const http = createUpstreamHttp(config.stdioSocketPath)
+  const measures = deps.measures ?? new Measures()
+  const http = createUpstreamHttp(config.stdioSocketPath, measures)
   const upstreams = createUpstreams({
     http,
     credentials: deps.credentials,
@@ -74,8 +76,8 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     },
     Math.ceil(config.limits.concurrent * listenShare),
   )
-  const guards = createGuards({ credentials: deps.credentials, clock, log })
-  const parts: Parts = { ...deps, upstreams, catalogue, guards, notices, accessOf, seals, parked }
+  const guards = createGuards({ credentials: deps.credentials, clock, log, measures })
+  const parts: Parts = { ...deps, measures, upstreams, catalogue, guards, notices, accessOf, seals, parked }
   const states = createRequestStates(seals, clock)
 
   const logLevelOf = ({ session, era, message }: RequestCall): string | undefined => {
@@ -85,7 +87,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     return typeof level === 'string' ? level : undefined
   }
 
-  async function run(call: RequestCall): Promise<void> {
+  async function run(call: RequestCall): Promise<Outcome> {
     const method = methods.get(call.message.method)
     if (!method || (method.era !== undefined && method.era !== call.era)) throw new Fault('rpc.method')
     const limitMs = method.timeout === undefined ? ownLimitMs : (config.timeouts[method.timeout] ?? 30_000)
@@ -110,19 +112,24 @@ export function createMcpCore(deps: CoreDeps): McpCore {
         notices.watches.begin(flight)
       }
       const answer = await method.run(context)
-      if (!answer) return
+      if (!answer) return 'success'
       // What its servers told meanwhile goes first, on the same stream.
       if (call.session) for (const notice of notices.watches.take(call)) void flight.notify(notice)
       if (answer.text !== undefined) flight.answerText(answer.text)
       else flight.answer(answer)
+      return 'error' in answer ? 'error' : 'success'
     } catch (error) {
-      if (error instanceof Cancelled) return flight.abandon()
+      if (error instanceof Cancelled) {
+        flight.abandon()
+        return 'error'
+      }
       // Once the stream is open the answer has to go on it.
       if (!flight.streaming) throw error
       const fault = Fault.from(error)
       if (fault.code === 'internal')
         log.error({ err: error, method: call.message.method }, 'a request failed')
       flight.answer({ error: faultError(fault, call.era) })
+      return 'error'
     } finally {
       flights.close(flight)
     }
@@ -171,6 +178,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       if (isRequest(call.message)) return run(call as RequestCall)
       notice(call)
       call.reply.accepted()
+      return 'success'
     },
     endSession: (session) => endSession(session.id),
     recheck(objection) {

@@ -40,7 +40,7 @@ export function partyOf(call: McpCall): Party {
         bridgeable(session.clientCapabilities),
         session.protocolVersion,
       )
-      party = { ...made, clientIp }
+      party = { ...made, clientIp, restored: session.restored === true }
       ofSession.set(session, party)
     }
     return party

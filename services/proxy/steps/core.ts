@@ -9,7 +9,7 @@ export interface CoreDeps {
 /** Decide, credential, relay and shape for each server involved: the MCP core's room. */
 export function core({ core: handler }: CoreDeps): Run {
   return async (x) => {
-    await handler.handle(x)
+    x.outcome = await handler.handle(x)
     if (!x.reply.begun) throw new Fault('internal', { detail: 'the core answered nothing' })
   }
 }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import type { CoreDeps, McpCall, McpCore, Session } from '../../../services/proxy/mcp/protocol/types.ts'
+import type { Outcome } from '../../../services/proxy/measures.ts'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
@@ -124,11 +125,17 @@ export class FakeCore implements McpCore {
   }
   recheck(): void {}
   credentialChanged(): void {}
-  async handle(call: McpCall): Promise<void> {
+  async handle(call: McpCall): Promise<Outcome> {
     this.calls.push(call)
-    if (this.behaviour) return this.behaviour(call, this.deps)
+    await (this.behaviour ? this.behaviour(call, this.deps) : this.#answer(call))
+    return 'success'
+  }
+  #answer(call: McpCall): void {
     const { message, reply } = call
-    if (!('method' in message) || !('id' in message)) return reply.accepted()
+    if (!('method' in message) || !('id' in message)) {
+      reply.accepted()
+      return
+    }
     let headers: Record<string, string> | undefined
     if (message.method === 'initialize') {
       const params = message.params ?? {}

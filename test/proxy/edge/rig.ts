@@ -11,6 +11,7 @@ import { Edge } from '../../../services/proxy/edge.ts'
 import type { Fault } from '../../../shared/faults.ts'
 import type { ConfigOf } from '../../../shared/ipc/contract.ts'
 import { createLogger } from '../../../shared/log.ts'
+import { Meter } from '../../../shared/metrics/meter.ts'
 import { encodeProxyHeader } from '../../../shared/proxy-protocol.ts'
 import type { WorkloadEvent } from '../../../shared/wire/event.ts'
 import type { Snapshot } from '../../../shared/wire/snapshot.ts'
@@ -84,6 +85,8 @@ export async function startRig(options: RigOptions = {}) {
       check: (name, status, fault) => checks.set(name, { status, ...(fault ? { fault } : {}) }),
       stats: () => {},
       send: () => {},
+      meter: new Meter(),
+      tenant: () => {},
     },
     {
       clock,

@@ -28,6 +28,7 @@ export function list(kind: ListKind): (context: Context) => Promise<Relayed> {
         return seen.listing
       }),
     )
+    measure(context, kinds[kind].method, listings, performance.now() - startedAt)
     const items = listings.flatMap((listing) =>
       exposeItems(kind, listing, call.era, (name) =>
         deps.log.warn(
@@ -47,6 +48,14 @@ export function list(kind: ListKind): (context: Context) => Promise<Relayed> {
     })
     return { result: shapeResult(kinds[kind].method, merged, call.era, info) }
   }
+}
+
+function measure({ deps }: Context, method: string, listings: readonly ServerListing[], ms: number): void {
+  const asked = listings.filter(({ fetched }) => fetched)
+  if (asked.length === 0) return
+  const timeouts = asked.filter(({ outcome }) => outcome === 'timeout').length
+  const errors = asked.filter(({ outcome }) => outcome === 'error').length
+  deps.measures.fannedOut(method, ms, asked.length, errors + timeouts, timeouts)
 }
 
 interface Seen {

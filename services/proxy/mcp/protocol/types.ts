@@ -13,6 +13,7 @@ import type {
 import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
 import type { ToolPinning } from '../../../../shared/wire/event.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { Measures, Outcome } from '../../measures.ts'
 import type { LocalCalls, Peers } from './peers.ts'
 
 /** Bounds of calls at legacy servers that wait for what a modern client has to answer. */
@@ -65,6 +66,8 @@ export interface Session {
   readonly issuedAt: number
   /** Issuer and subject in one string; never token bytes. */
   readonly principalKey: string
+  /** Another process began it: this one had to open its id. */
+  readonly restored?: boolean
 }
 
 /** A stream of server-sent events towards the client. Sends after `end` are dropped. */
@@ -204,6 +207,8 @@ export interface CoreDeps {
   readonly peers?: Peers
   /** How many calls may wait for answers of modern clients, and how long; usual limits unless told. */
   readonly parkedLimits?: Partial<ParkedLimits>
+  /** Absent: what is counted goes nowhere. */
+  readonly measures?: Measures
 }
 
 /** Why a call, at a server where it is at one, may not go on; undefined where it may. */
@@ -215,8 +220,8 @@ export type Objection = (
 export interface McpCore {
   /** For what reaches another worker and is held here. */
   readonly local: LocalCalls
-  /** Answers through `call.reply`. Throws a Fault only before anything was answered. */
-  handle(call: McpCall): Promise<void>
+  /** Answers through `call.reply`; resolves with how. Throws a Fault only before anything was answered. */
+  handle(call: McpCall): Promise<Outcome>
   /** DELETE: ends the upstream sessions that belong to this one. */
   endSession(session: Session): Promise<void>
   /** Another policy is in force: ends every call and stream that `objection` has something against. */

@@ -4,6 +4,7 @@ import type { Dispatcher } from 'undici'
 import { Fault } from '../../../../shared/faults.ts'
 import { SseParser } from '../../../../shared/sse.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { Measures } from '../../measures.ts'
 import { isRequest, isResponse, parseMessage } from '../protocol/jsonrpc.ts'
 import type { JsonRpcMessage, JsonRpcResponse, RequestId } from '../protocol/types.ts'
 import type { Stop } from '../stop.ts'
@@ -75,7 +76,7 @@ export function exchange(
 ): Promise<Exchanged> {
   return new Promise((resolve, reject) => {
     const { message, headers, path, lasting } = options
-    const handler = new Handler(options, resolve, reject)
+    const handler = new Handler(options, resolve, reject, http.measures)
     try {
       const body = message === undefined ? null : JSON.stringify(message)
       http.dispatch(server, message === undefined ? 'DELETE' : 'POST', headers, body, handler, path, lasting)
@@ -109,13 +110,18 @@ class Handler implements Dispatcher.DispatchHandler {
   /** What ended the stream, where it did not end by itself. */
   #cut: Fault | undefined
   #linger: NodeJS.Timeout | undefined
+  readonly #measures: Measures
+  /** Bytes of the body, whatever became of them. */
+  #bytes = 0
 
   constructor(
     options: ExchangeOptions,
     resolve: (exchanged: Exchanged) => void,
     reject: (error: Error) => void,
+    measures: Measures,
   ) {
     this.#options = options
+    this.#measures = measures
     this.#resolve = resolve
     this.#reject = reject
     const { message, answeredElsewhere } = options
@@ -148,6 +154,7 @@ class Handler implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#bytes += chunk.length
     if (this.#mode === 'stream') {
       this.#push(controller, chunk)
       return
@@ -217,6 +224,9 @@ class Handler implements Dispatcher.DispatchHandler {
   readonly fail = (error: Error): void => {
     if (this.#settled) return
     this.#settle()
+    // A stream that broke may be resumed: its answer is counted where it comes.
+    if (this.#expected && !(error instanceof BrokenStream))
+      this.#measures.answered(this.#options.message, 'error')
     this.#controller?.abort(error)
     this.#reject(error)
   }
@@ -228,11 +238,19 @@ class Handler implements Dispatcher.DispatchHandler {
   #finish(part: Pick<Exchanged, 'response' | 'text' | 'refusal'>): void {
     if (this.#settled) return
     this.#settle()
+    if (part.response)
+      this.#measures.answered(this.#options.message, part.response.error ? 'error' : 'success')
     this.#resolve({ status: this.#status, headers: this.#headers, ...part })
+  }
+
+  /** The server said 2xx and an answer was to follow. */
+  get #expected(): boolean {
+    return this.#id !== undefined && this.#status >= 200 && this.#status < 300
   }
 
   #settle(): void {
     this.#settled = true
+    this.#measures.exchanged(this.#options.message, this.#status, this.#bytes)
     this.#options.stop.off(this.fail)
   }
 

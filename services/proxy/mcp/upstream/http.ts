@@ -3,6 +3,7 @@ import { Agent, type Dispatcher } from 'undici'
 import { Fault } from '../../../../shared/faults.ts'
 import { createNetworkGuard, type NetworkGuard } from '../../../../shared/networks.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import { Measures } from '../../measures.ts'
 
 /** What a credential does to a request beyond its headers. Travels with the headers that it belongs to. */
 export const presentation: unique symbol = Symbol('presentation')
@@ -41,6 +42,8 @@ export interface UpstreamHttp {
     lasting?: boolean,
   ): void
   close(): Promise<void>
+  /** What came back is counted here. */
+  readonly measures: Measures
 }
 
 interface Target {
@@ -63,7 +66,7 @@ const streamsPerServer = 4096
 const stdioConnections = 256
 
 /** `stdioSocketPath`: where servers named `stdio:<name>` are; null: this gateway has none. */
-export function createUpstreamHttp(stdioSocketPath: string | null): UpstreamHttp {
+export function createUpstreamHttp(stdioSocketPath: string | null, measures = new Measures()): UpstreamHttp {
   /** One agent per set of allowed networks: a connection opened for one server is never used by a stricter one. */
   const agents = new Map<string, Agents>()
   const targets = new WeakMap<ServerWorkload, Target>()
@@ -119,6 +122,7 @@ export function createUpstreamHttp(stdioSocketPath: string | null): UpstreamHttp
   }
 
   return {
+    measures,
     dispatch(server, method, headers, body, handler, where, lasting = method === 'GET') {
       const target = targetOf(server)
       const { agents, origin } = target

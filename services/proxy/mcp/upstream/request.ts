@@ -25,6 +25,8 @@ export interface Party {
   readonly tasks: boolean
   /** Whether the client has a session, so that it can be asked on the stream of its call. */
   readonly live: boolean
+  /** Another process began the client's session. */
+  readonly restored?: boolean
   /** Version to ask a legacy server for. */
   readonly protocolVersion: string
 }

@@ -67,6 +67,7 @@ function follow(
         if (!isResponse(next)) return onMessage?.(next)
         if (next.id !== id) return
         answer = { status: 200, headers: {}, response: next, text: data }
+        http.measures.answered(message, next.error ? 'error' : 'success')
         stream.close()
       },
       onEnd: ({ status, fault }) => {

@@ -5,7 +5,7 @@ import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { ServerInfo } from '../protocol/shape.ts'
 import { Stop } from '../stop.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
-import { createOpening, type LegacySession, lastUsed } from './opening.ts'
+import { createOpening, type LegacySession, lastUsed, NotLegacy } from './opening.ts'
 import type { Party } from './request.ts'
 
 /**
@@ -108,22 +108,23 @@ export function createLegacySessions(deps: {
       )
         return session
       if (slot.opening) return slot.opening
-      const opening = open(
-        party,
-        server,
-        credential,
-        gone !== undefined || slot.session !== undefined,
-      ).finally(() => {
+      const again = gone !== undefined || slot.session !== undefined
+      const opening = open(party, server, credential, again).finally(() => {
         slot.opening = undefined
       })
       slot.opening = opening
+      const { sessionsReinitialized, sessionsRestored } = deps.http.measures
+      const counter = again ? sessionsReinitialized : party.restored ? sessionsRestored : undefined
       opening.then(
         (opened) => {
           slot.session = opened
+          counter?.inc('success')
           onOpen(party, opened)
         },
-        () => {
+        (error: unknown) => {
           slot.session = undefined
+          // A server of the other era has no sessions to open again.
+          if (!(error instanceof NotLegacy)) counter?.inc('error')
         },
       )
       return opening

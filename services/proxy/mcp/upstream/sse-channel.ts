@@ -217,7 +217,9 @@ class Channel implements SseChannel {
 
   #answered(response: JsonRpcResponse, text: string): void {
     const pending = response.id === null ? undefined : this.#pending.get(response.id)
-    pending?.resolve({ status: 200, headers: {}, response, text })
+    if (!pending) return
+    this.#http.measures.answered(pending.options.message, response.error ? 'error' : 'success')
+    pending.resolve({ status: 200, headers: {}, response, text })
   }
 
   #newest(): Pending | undefined {

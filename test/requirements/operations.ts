@@ -1,0 +1,27 @@
+import type { Area } from './requirement.ts'
+
+export const operations = {
+  title: 'Operations',
+  rows: {
+    'OPS-METRICS-01': {
+      source: 'docs/operators.md, Metrics',
+      text: 'GET /metrics shows every documented metric with its type and labels after traffic of every kind.',
+    },
+    'OPS-METRICS-02': {
+      source: 'docs/operators.md, Metrics',
+      text: 'No counter goes back when a process is replaced or killed.',
+    },
+    'OPS-METRICS-03': {
+      source: 'docs/operators.md, Metrics',
+      text: 'Neither a client nor a server can make a label value that the table of metrics does not have.',
+    },
+    'OPS-HEALTH-01': {
+      source: 'docs/operators.md, Health',
+      text: 'GET /readyz turns 503 with its reason after three failed looks for the control plane in a row, and each change of a probe is counted.',
+    },
+    'OPS-ALERTS-01': {
+      source: 'docs/operators.md, Alerts',
+      text: 'Every alert fires on its fault and is silent on a healthy gateway; dashboard and alerts name metrics of the table alone.',
+    },
+  },
+} as const satisfies Area
