@@ -177,6 +177,7 @@ export const faults = {
   ),
   'machine.assertion': no(401, 'The client assertion does not verify, is too old, or was used before.'),
   'device_code.refused': no(401, 'The device code is unknown, used or expired; ask for a new one.'),
+  'attestation.refused': no(401, 'This machine is not accepted as that agent controller.'),
   'enrolment.refused': no(401, 'The enrolment secret is missing or wrong.'),
   'http.rate_limited': no(429, 'Too many requests; try again in a minute.', { retry: true }),
   'controller.unreachable': no(503, 'The agent controller cannot be reached.', { retry: true }),

@@ -5,14 +5,17 @@ import { loadAdminToken } from './api/admin-token.ts'
 import { registerApi } from './api/routes.ts'
 import type { IssuancePolicy } from './authorization/gate.ts'
 import { createRateLimit } from './authorization/rate-limit.ts'
+import type { Config } from './config/schema.ts'
 import type { SharedAdministration } from './credentials/shared-routes.ts'
 import { type AccessEvents, createAccessEvents } from './events/access.ts'
 import { type AuditLog, createAuditLog } from './events/audit.ts'
 import { createEventStore } from './events/store.ts'
 import { createAssertions } from './fleet/assertions.ts'
-import { createControllers } from './fleet/controllers.ts'
+import { createAttestation } from './fleet/attestation/attest.ts'
+import { type Controller, createControllers } from './fleet/controllers.ts'
 import { createCredentialChanges } from './fleet/credential-changes.ts'
 import { createGateways } from './fleet/gateways.ts'
+import type { Instance } from './fleet/instances.ts'
 import { createFleetKeys } from './fleet/keys.ts'
 import { createKillSwitch } from './fleet/kill-switch.ts'
 import { buildMachineApp, type MachineAppDeps } from './fleet/machine-app.ts'
@@ -48,6 +51,8 @@ export interface FleetPlane {
   readonly accessEvents: AccessEvents
   /** The snapshot in force, as the authorization server decides by it. */
   policy(): IssuancePolicy
+  /** Puts the agent controllers of a configuration in force. */
+  declare(config: Config): void
   /** `more`: further routes of administrators. */
   register(app: FastifyInstance, more?: (app: FastifyInstance) => void): void
   sweep(): void
@@ -56,14 +61,22 @@ export interface FleetPlane {
 
 /** Guesses at device codes: see the threats of the fleet room. */
 const guesses = { address: [10, 60_000], everyone: [50, 30_000] } as const
+/** A controller attests once an hour and, after a refusal, once a minute. */
+const attestations = { address: [60, 2_000], everyone: [300, 200] } as const
+const watchEveryMs = 10_000
 
 /** What controllers, gateways and administrators speak to. */
 export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane> {
   const { db, sealer, clock, log, version } = deps
   const keys = await createFleetKeys(db, sealer, clock)
-  const controllers = createControllers(db, clock, serverSecret(db, sealer, clock, 'device-codes'))
   const killSwitch = createKillSwitch(db, clock)
   const audit = createAuditLog(db, clock)
+  const controllers = createControllers({
+    db,
+    clock,
+    codeSecret: serverSecret(db, sealer, clock, 'device-codes'),
+    onConnection: connectionEvents(audit, log),
+  })
   const revocations = createRevocations(db, clock)
   const toolPins = createToolPins(db, clock)
   const snapshots = createSnapshotSource({ db, clock, keys, revocations, killSwitch, toolPins, log })
@@ -71,6 +84,17 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
   const streams = createStreams({ snapshots, changes, clock })
   const tokens = createMachineTokens(db, clock)
   const assertions = createAssertions(db, clock, controllers)
+  const attestation = createAttestation({
+    db,
+    clock,
+    secret: serverSecret(db, sealer, clock, 'attestation-challenges'),
+    controllers,
+    revoke: (controllerId) => tokens.revoke('controller', controllerId),
+    audit,
+    log,
+  })
+  const watch = setInterval(() => controllers.watch(), watchEveryMs)
+  watch.unref()
   const limits = () => {
     const { retention, maxEvents } = snapshots.current().config.events
     return { maxAgeMs: retention * 1000, maxRows: maxEvents }
@@ -83,6 +107,7 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     gateways: createGateways(db, clock),
     tokens,
     assertions,
+    attestation,
     keys,
     snapshots,
     streams,
@@ -92,6 +117,10 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     guesses: {
       address: createRateLimit(clock, ...guesses.address),
       everyone: createRateLimit(clock, ...guesses.everyone),
+    },
+    attestations: {
+      address: createRateLimit(clock, ...attestations.address),
+      everyone: createRateLimit(clock, ...attestations.everyone),
     },
     clock,
     log,
@@ -105,6 +134,10 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     policy: () => {
       const { config, index } = snapshots.current()
       return issuancePolicy(config, index, deps.circumstances(undefined))
+    },
+    declare: (config) => {
+      controllers.declare(config)
+      attestation.apply(config)
     },
     register: (app, more) =>
       registerApi(app, {
@@ -126,10 +159,37 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     sweep: () => {
       tokens.sweep()
       assertions.sweep()
+      attestation.sweep()
+      controllers.sweep()
       events.sweep()
       audit.sweep()
       accessEvents.sweep()
     },
-    close: () => streams.close(),
+    close: () => {
+      clearInterval(watch)
+      streams.close()
+      void attestation.close()
+    },
+  }
+}
+
+/** A machine that falls silent is an event of the audit log and a line of the log, and so is its return. */
+export function connectionEvents(
+  audit: AuditLog,
+  log: Logger,
+): (controller: Controller, instance: Instance) => void {
+  return ({ id, name }, { kid, hostname, healthy, lastHealthAt }) => {
+    const detail = { controllerId: id, instance: kid, hostname, lastHealthAt }
+    const activity = healthy ? 'Agent controller connected' : 'Agent controller disconnected'
+    log[healthy ? 'info' : 'warn']({ ...detail, name }, activity.toLowerCase())
+    audit.add({
+      category: 'AgentControllers',
+      activity,
+      actor: { type: 'System', displayName: 'control plane' },
+      target: name,
+      outcome: healthy ? 'Success' : 'Failure',
+      severity: healthy ? 'Info' : 'Alert',
+      detail,
+    })
   }
 }

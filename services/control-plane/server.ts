@@ -119,6 +119,7 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       const commit = await identity.prepare(config)
       const place = await places.prepare(config)
       await snapshots.apply(config, identity.keys.publicJwks())
+      fleet.declare(config)
       commit()
       place()
     }

@@ -175,6 +175,46 @@ export const gateway = {
       source: 'RFC 7523, 3',
       text: 'Assertions that are wrong or replayed are refused.',
     },
+    'AC-ATTEST-01': {
+      source: 'EC2 User Guide: instance identity documents',
+      text: 'An EC2 instance identity document registers its instance: signature of a configured certificate, rules, one key.',
+    },
+    'AC-ATTEST-02': {
+      source: 'STS API: GetCallerIdentity; Signature Version 4',
+      text: 'A GetCallerIdentity signed for the challenge registers a role; the control plane sends it to STS itself.',
+    },
+    'AC-ATTEST-03': {
+      source: 'Azure Instance Metadata Service: attested data',
+      text: 'An Azure attested document registers its machine: our nonce, its age, a signer of Azure under a configured root.',
+    },
+    'AC-ATTEST-04': {
+      source: 'Compute Engine: verifying the identity of instances',
+      text: 'A Google identity token is made for the challenge, and matched by project, instance and e-mail.',
+    },
+    'AC-ATTEST-05': {
+      source: 'RFC 5280, 6; RFC 7515, 4.1.6',
+      text: 'A machine with a key and a certificate of a configured authority registers by signing the challenge.',
+    },
+    'AC-ATTEST-06': {
+      source: 'OpenID Connect Core 1.0, 3.1.3.7',
+      text: 'A token of an OpenID issuer registers the machine that shows it first: signature, issuer, audience, age, rules.',
+    },
+    'AC-ATTEST-07': {
+      source: 'House rule: replay',
+      text: 'A challenge is for one controller, one key, one use and two minutes; rules that change take tokens back.',
+    },
+    'AC-ATTEST-08': {
+      source: 'Documented surface: several instances may share an ID only with Trust Provider registration',
+      text: 'Machines share an id under attestation alone; a device-code controller has one machine.',
+    },
+    'AC-ATTEST-09': {
+      source: 'House rule: every problem at once',
+      text: 'Trust providers that would admit anybody, and what is malformed in them, are told with their place in the file.',
+    },
+    'AC-HEALTH-01': {
+      source: 'Documented surface: UI disconnected after 90 s without',
+      text: 'A machine that is silent for 90 seconds is shown as disconnected, once, and its return too.',
+    },
     'POLICY-01': {
       source: 'Seed reference: deny by default',
       text: 'A gateway-to-server decision is by policy, deny by default.',

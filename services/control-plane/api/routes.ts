@@ -8,13 +8,14 @@ import type { SharedAdministration } from '../credentials/shared-routes.ts'
 import type { AccessEvents } from '../events/access.ts'
 import type { AuditLog } from '../events/audit.ts'
 import type { EventStore } from '../events/store.ts'
-import type { Controller, Controllers } from '../fleet/controllers.ts'
+import type { Controllers } from '../fleet/controllers.ts'
 import type { KillSwitch } from '../fleet/kill-switch.ts'
 import type { SnapshotSource } from '../fleet/snapshots.ts'
 import type { ToolPins } from '../fleet/tool-pins.ts'
 import type { Identity } from '../identity/types.ts'
 import type { CircumstancesOf } from '../policy/issuance.ts'
 import type { AdminCheck } from './admin-token.ts'
+import { registerAgentControllers } from './agent-controllers.ts'
 import { answer, list, pageQuery, parse } from './answers.ts'
 import { registerCredentialProviders } from './credential-providers.ts'
 import { explainDecision, explainRequestSchema } from './explain.ts'
@@ -62,7 +63,6 @@ const accessQuery = eventsQuery.pick({
   page: true,
   'per-page': true,
 })
-const newController = z.strictObject({ name: z.string().trim().min(1).max(200) })
 
 /** Wrong tokens of one address: so many at once, then one in each interval. */
 const wrongTokens = 20
@@ -168,39 +168,8 @@ export function registerApi(root: FastifyInstance, deps: ApiDeps): void {
       deps.more?.(app)
       registerToolPins(app, { toolPins, snapshots, audit })
 
-      app.get('/agent-controllers', async () => {
-        const all = controllers.list().map(controllerView)
-        return list(all, 1, Math.max(all.length, 1), all.length, 'asc')
-      })
-      app.post('/agent-controllers', async (request, reply) => {
-        const controller = controllers.create(parse(newController, request.body).name)
-        log.info({ controllerId: controller.id, name: controller.name }, 'agent controller created')
-        return reply.code(201).send(controllerView(controller))
-      })
-      app.post<{ Params: { id: string } }>('/agent-controllers/:id/device-code', async (request, reply) => {
-        const made = controllers.deviceCode(request.params.id)
-        if (!made) return answer(request, reply, 404, 'There is no agent controller of this id.')
-        log.info({ controllerId: request.params.id }, 'device code made')
-        return reply
-          .code(201)
-          .send({ device_code: made.code, expires_at: new Date(made.expiresAt).toISOString() })
-      })
+      registerAgentControllers(app, { controllers, audit, log })
     },
     { prefix: '/api/v1' },
   )
-}
-
-function controllerView(controller: Controller) {
-  const iso = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())
-  return {
-    externalId: controller.id,
-    name: controller.name,
-    version: controller.version,
-    isActive: true,
-    isRegistered: controller.registeredAt !== null,
-    isHealthy: controller.healthy,
-    createdAt: iso(controller.createdAt),
-    lastReportedUptime: controller.uptimeSecs,
-    lastReportedHealthTime: iso(controller.lastHealthAt),
-  }
 }

@@ -15,7 +15,7 @@ export function createRateLimit(clock: Clock, burst: number, refillMs: number): 
       const key = group(address)
       const now = clock.now()
       const bucket = buckets.get(key) ?? { tokens: burst, at: now }
-      const tokens = Math.min(burst, bucket.tokens + (now - bucket.at) / refillMs)
+      const tokens = Math.min(burst, bucket.tokens + Math.max(0, now - bucket.at) / refillMs)
       const allowed = tokens >= 1
       buckets.set(key, { tokens: allowed ? tokens - 1 : tokens, at: now })
       return allowed ? 0 : Math.ceil((1 - tokens) * refillMs)

@@ -46,6 +46,7 @@ const sections = [
   'clientWorkloads',
   'trustProviders',
   'serverWorkloads',
+  'agentControllers',
   'credentialProviders',
   'accessConditions',
   'contentSecurity',

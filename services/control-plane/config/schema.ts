@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { createAgentControllers } from './agent-controllers.ts'
 import { clientIdentity, clientIdMetadataDocuments, createRegisteredClient } from './clients.ts'
 import { createCredentialProviderSchema } from './credential-providers.ts'
 import { duration, email, id, identifierUrl, networks, serverUrl, text, webUrl } from './fields.ts'
@@ -155,6 +156,8 @@ export function createConfigSchema(readSecret: SecretReader) {
         }),
       )
       .default([]),
+    /** Machines whose agent controllers prove by attestation what they are. */
+    agentControllers: createAgentControllers(secret),
     credentialProviders: z.array(credentialProvider).default([]),
     /** A MaxMind-format database (City or Country), for conditions on place; relative to this file. */
     geoip: z.strictObject({ database: z.string().min(1).max(4096) }).optional(),
@@ -207,6 +210,7 @@ export interface Config {
   clientWorkloads: Named<Parsed['clientWorkloads'][number]>[]
   trustProviders: Named<Parsed['trustProviders'][number]>[]
   serverWorkloads: (Omit<Named<Parsed['serverWorkloads'][number]>, 'prefix'> & { prefix: string | null })[]
+  agentControllers: Named<Parsed['agentControllers'][number]>[]
   credentialProviders: CredentialProviderConfig[]
   geoip?: Parsed['geoip']
   accessConditions: Named<Parsed['accessConditions'][number]>[]
@@ -248,6 +252,7 @@ export function complete(parsed: Parsed): Config {
       ...named(entry, entry.id),
       prefix: entry.prefix === undefined ? defaultPrefix(entry.id) : entry.prefix,
     })),
+    agentControllers: parsed.agentControllers.map((entry) => named(entry, entry.id)),
     credentialProviders: parsed.credentialProviders.map((entry) => named(entry, entry.id)),
     accessConditions: parsed.accessConditions.map((entry) => named(entry, entry.id)),
     contentSecurity: parsed.contentSecurity.map((entry) => named(entry, entry.id)),

@@ -6,6 +6,7 @@ import type { DatabaseSync } from '../store/database.ts'
 export interface AuditEntry {
   readonly category:
     | 'AccessPolicies'
+    | 'AgentControllers'
     | 'Authentication'
     | 'CredentialProvider'
     | 'TrustProvider'

@@ -4,6 +4,7 @@ import type { Clock } from '../../../shared/clock.ts'
 import { Fault, type FaultCode } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import { problemContentType, problemStatus, toProblem } from '../../../shared/problem.ts'
+import { attestedTokenRequestSchema, challengeRequestSchema } from '../../../shared/wire/attestation.ts'
 import {
   type CredentialAnswer,
   type CredentialRequest,
@@ -20,8 +21,10 @@ import { eventBatchSchema } from '../../../shared/wire/event.ts'
 import type { RateLimit } from '../authorization/rate-limit.ts'
 import type { EventStore } from '../events/store.ts'
 import type { Assertions } from './assertions.ts'
+import type { Attestation } from './attestation/attest.ts'
 import type { Controllers } from './controllers.ts'
 import type { Gateways } from './gateways.ts'
+import { instanceOwner, ownerParts } from './instances.ts'
 import type { FleetKeys } from './keys.ts'
 import type { SnapshotSource } from './snapshots.ts'
 import type { Streams } from './stream.ts'
@@ -33,6 +36,7 @@ export interface MachineAppDeps {
   readonly gateways: Gateways
   readonly tokens: MachineTokens
   readonly assertions: Assertions
+  readonly attestation: Attestation
   readonly keys: FleetKeys
   readonly snapshots: SnapshotSource
   readonly streams: Streams
@@ -41,6 +45,8 @@ export interface MachineAppDeps {
   readonly issueCredential: (request: CredentialRequest) => Promise<CredentialAnswer>
   /** Guesses at device codes: by address, and of all addresses together. */
   readonly guesses: { readonly address: RateLimit; readonly everyone: RateLimit }
+  /** Evidence to look at, likewise: each costs signatures and perhaps a request to somebody. */
+  readonly attestations: { readonly address: RateLimit; readonly everyone: RateLimit }
   readonly clock: Clock
   readonly log: Logger
 }
@@ -80,8 +86,16 @@ export function buildMachineApp(deps: MachineAppDeps): FastifyInstance {
   return app
 }
 
+function controllerToken({ tokens }: MachineAppDeps, controllerId: string, kid: string) {
+  const { token, expiresAt } = tokens.issue('controller', instanceOwner(controllerId, kid), controllerTokenMs)
+  return { accessToken: token, expiresAt: new Date(expiresAt).toISOString() }
+}
+
 function controllerRoutes(app: FastifyInstance, deps: MachineAppDeps): void {
-  const { controllers, gateways, tokens, assertions, keys, snapshots, guesses, clock, log } = deps
+  const { controllers, gateways, tokens, assertions, attestation, keys, snapshots, clock, log } = deps
+  const { guesses, attestations } = deps
+  const controllerOf = (request: FastifyRequest) =>
+    ownerParts(tokens.authenticate('controller', request.headers.authorization).ownerId)
 
   app.post('/controller/v1/registrations', async (request) => {
     const { deviceCode, publicJwk, version, hostname } = parse(
@@ -101,19 +115,34 @@ function controllerRoutes(app: FastifyInstance, deps: MachineAppDeps): void {
 
   app.post('/controller/v1/token', async (request) => {
     const { controllerId, assertion } = parse(controllerTokenRequestSchema, request.body)
-    await assertions.verify(controllerId, assertion)
-    const { token, expiresAt } = tokens.issue('controller', controllerId, controllerTokenMs)
-    return { accessToken: token, expiresAt: new Date(expiresAt).toISOString() }
+    return controllerToken(deps, controllerId, await assertions.verify(controllerId, assertion))
+  })
+
+  app.post('/controller/v1/challenges', async (request, reply) => {
+    const { controllerId, publicJwk } = parse(challengeRequestSchema, request.body)
+    reply.header('cache-control', 'no-store')
+    return attestation.challenge(controllerId, publicJwk)
+  })
+
+  app.post('/controller/v1/attested-tokens', async (request) => {
+    const ask = parse(attestedTokenRequestSchema, request.body)
+    const address = request.ip || 'unix'
+    if (attestations.address.take(address) > 0 || attestations.everyone.take('') > 0) {
+      throw new Fault('http.rate_limited', { detail: `attestation tried too often, last by ${address}` })
+    }
+    const kid = await attestation.attest(ask, address)
+    const tenantId = snapshots.current().config.tenant.id
+    return { ...controllerToken(deps, ask.controllerId, kid), tenantId }
   })
 
   app.post('/controller/v1/health', async (request, reply) => {
-    const { ownerId } = tokens.authenticate('controller', request.headers.authorization)
-    controllers.reportHealth(ownerId, parse(controllerHealthReportSchema, request.body))
+    const { controllerId, kid } = controllerOf(request)
+    controllers.reportHealth(controllerId, kid, parse(controllerHealthReportSchema, request.body))
     return reply.code(204).send()
   })
 
   app.post('/controller/v1/gateway-enrolments', async (request): Promise<GatewayEnrolment> => {
-    const { ownerId } = tokens.authenticate('controller', request.headers.authorization)
+    const { controllerId: ownerId } = controllerOf(request)
     const ask = parse(gatewayEnrolRequestSchema, request.body)
     const { config } = snapshots.current()
     if (!isGatewayUrl(ask.gatewayUrl, config.gateway.url)) {

@@ -11,7 +11,8 @@ export interface MachineTokens {
   issue(kind: MachineKind, ownerId: string, lifetimeMs: number): { token: string; expiresAt: number }
   /** Whose token an Authorization header carries. Throws `machine.token`. */
   authenticate(kind: MachineKind, authorization: string | undefined): { ownerId: string; expiresAt: number }
-  revoke(kind: MachineKind, ownerId: string): void
+  /** Those of `owner` and of everything below it: `controller` takes back `controller/machine` too. */
+  revoke(kind: MachineKind, owner: string): void
   sweep(): void
 }
 
@@ -27,7 +28,9 @@ export function createMachineTokens(db: DatabaseSync, clock: Clock): MachineToke
   const find = db.prepare(
     'SELECT owner_id, expires_at FROM machine_token WHERE digest = ? AND kind = ? AND expires_at > ?',
   )
-  const remove = db.prepare('DELETE FROM machine_token WHERE kind = ? AND owner_id = ?')
+  const remove = db.prepare(
+    "DELETE FROM machine_token WHERE kind = ?1 AND (owner_id = ?2 OR substr(owner_id, 1, length(?2) + 1) = ?2 || '/')",
+  )
   const expire = db.prepare('DELETE FROM machine_token WHERE expires_at <= ?')
   return {
     issue: (kind, ownerId, lifetimeMs) => {
@@ -42,7 +45,7 @@ export function createMachineTokens(db: DatabaseSync, clock: Clock): MachineToke
       if (!row) throw new Fault('machine.token')
       return { ownerId: String(row.owner_id), expiresAt: Number(row.expires_at) }
     },
-    revoke: (kind, ownerId) => void remove.run(kind, ownerId),
+    revoke: (kind, owner) => void remove.run(kind, owner),
     sweep: () => void expire.run(clock.now()),
   }
 }

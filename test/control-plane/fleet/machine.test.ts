@@ -113,7 +113,7 @@ test('a device code is spent by a wrong key, and replaced by a newer one', async
   t.match(await ask(first, controllerKeys().publicJwk), { status: 401 }, 'the former code')
   t.match(await ask(second, controllerKeys().privateJwk), { status: 401 }, 'a private key')
   t.match(await ask(second, controllerKeys().publicJwk), { status: 401 }, 'spent')
-  t.equal(fleet.controllers.find(id)?.registeredAt, null)
+  t.same(fleet.controllers.find(id)?.instances, [])
 })
 
 test('a device code ends after 15 minutes', async (t) => {

@@ -11,6 +11,7 @@ import { createAccessEvents } from '../../../services/control-plane/events/acces
 import { createAuditLog } from '../../../services/control-plane/events/audit.ts'
 import { createEventStore } from '../../../services/control-plane/events/store.ts'
 import { createAssertions } from '../../../services/control-plane/fleet/assertions.ts'
+import { createAttestation } from '../../../services/control-plane/fleet/attestation/attest.ts'
 import { createControllers } from '../../../services/control-plane/fleet/controllers.ts'
 import { createCredentialChanges } from '../../../services/control-plane/fleet/credential-changes.ts'
 import { createGateways } from '../../../services/control-plane/fleet/gateways.ts'
@@ -22,6 +23,7 @@ import { createSnapshotSource } from '../../../services/control-plane/fleet/snap
 import { createStreams } from '../../../services/control-plane/fleet/stream.ts'
 import { createMachineTokens } from '../../../services/control-plane/fleet/tokens.ts'
 import { createToolPins } from '../../../services/control-plane/fleet/tool-pins.ts'
+import { connectionEvents } from '../../../services/control-plane/fleet-plane.ts'
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
 import { type Clock, systemClock } from '../../../shared/clock.ts'
 import { createHttpClient, type HttpClient } from '../../../shared/http-client.ts'
@@ -65,6 +67,7 @@ export function memoryLog() {
 }
 
 export interface FleetOptions {
+  readonly config?: Config
   readonly path?: string
   readonly masterKey?: Buffer
   readonly clock?: Clock
@@ -82,10 +85,29 @@ export async function startFleet(options: FleetOptions = {}) {
   const db = openDatabase(path)
   const sealer = createSealer(masterKey)
   const keys = await createFleetKeys(db, sealer, clock)
-  const controllers = createControllers(db, clock, Buffer.alloc(32, 7))
   const changes = createCredentialChanges()
   const killSwitch = createKillSwitch(db, clock)
   const audit = createAuditLog(db, clock)
+  const controllers = createControllers({
+    db,
+    clock,
+    codeSecret: Buffer.alloc(32, 7),
+    onConnection: connectionEvents(audit, log),
+  })
+  const tokens = createMachineTokens(db, clock)
+  const attestation = createAttestation({
+    db,
+    clock,
+    secret: Buffer.alloc(32, 9),
+    controllers,
+    revoke: (controllerId) => tokens.revoke('controller', controllerId),
+    audit,
+    log,
+  })
+  const declare = (config: Config): void => {
+    controllers.declare(config)
+    attestation.apply(config)
+  }
   const accessEvents = createAccessEvents(db, clock, () => ({ maxAgeMs: 86_400_000, maxRows: 1_000 }))
   const toolPins = createToolPins(db, clock)
   const snapshots = createSnapshotSource({
@@ -97,14 +119,16 @@ export async function startFleet(options: FleetOptions = {}) {
     toolPins,
     log,
   })
-  await snapshots.apply(configOf(), issuerKeys)
+  await snapshots.apply(options.config ?? configOf(), issuerKeys)
+  declare(options.config ?? configOf())
   const streams = createStreams({ snapshots, changes, clock, heartbeatMs: options.heartbeatMs })
   const events = createEventStore({ db, clock, limits: () => ({ maxAgeMs: 86_400_000, maxRows: 1000 }) })
   const app = buildMachineApp({
     controllers,
     gateways: createGateways(db, clock),
-    tokens: createMachineTokens(db, clock),
+    tokens,
     assertions: createAssertions(db, clock, controllers),
+    attestation,
     keys,
     snapshots,
     streams,
@@ -112,6 +136,10 @@ export async function startFleet(options: FleetOptions = {}) {
     toolPins,
     issueCredential: options.credential ?? (async () => ({ kind: 'none' })),
     guesses: { address: createRateLimit(clock, 10, 60_000), everyone: createRateLimit(clock, 50, 30_000) },
+    attestations: {
+      address: createRateLimit(clock, 60, 2_000),
+      everyone: createRateLimit(clock, 300, 200),
+    },
     clock,
     log,
   })
@@ -136,8 +164,11 @@ export async function startFleet(options: FleetOptions = {}) {
     http,
     lines,
     socket,
+    declare,
+    tokens,
     close: async () => {
       streams.close()
+      await attestation.close()
       await http.close()
       await app.close()
       db.close()
