@@ -13,7 +13,7 @@ export const applications = {
   },
   aembit_control_plane: {
     services: ['control-plane'],
-    entry: 'services/control-plane/main',
+    entry: 'services/control-plane/cli/main',
     settings: 'control_plane.env',
   },
 } as const

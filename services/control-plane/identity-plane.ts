@@ -71,6 +71,8 @@ export interface IdentityPlane {
    * and without failing. Throws Fault `config.invalid` and changes nothing.
    */
   prepare(config: Config): Promise<() => void>
+  /** Throws `config.invalid` where this configuration needs a restart. */
+  check(config: Config): void
   /** Deletes what has expired. */
   sweep(): void
   close(): Promise<void>
@@ -96,6 +98,13 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
   const { db, sealer, clock, log, policy, revoke, audit } = deps
   const { issuer } = authorizationSettings(first)
   let running: Running | undefined
+  const settingsOf = (config: Config): AuthorizationSettings => {
+    const settings = authorizationSettings(config)
+    if (settings.issuer === issuer) return settings
+    throw new Fault('config.invalid', {
+      detail: `authorizationServer.issuer can not change while running (${issuer} → ${settings.issuer}); restart`,
+    })
+  }
   const current = (): Running => {
     if (!running) throw new Fault('config.invalid', { detail: 'no configuration is in force yet' })
     return running
@@ -171,13 +180,9 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
           resumeInteraction(current().provider, sessions, request, uid, subject),
       })
     },
+    check: (config) => void settingsOf(config),
     prepare: async (config) => {
-      const settings = authorizationSettings(config)
-      if (settings.issuer !== issuer) {
-        throw new Fault('config.invalid', {
-          detail: `authorizationServer.issuer can not change while running (${issuer} → ${settings.issuer}); restart`,
-        })
-      }
+      const settings = settingsOf(config)
       const assertions = createIdentityAssertions({ db, clock, config, issuer, resource: settings.resource })
       const documentFetch = createGuardedFetch(settings.clientDocuments.allowedNetworks, documentLimits)
       const documents = createMetadataDocuments({

@@ -6,6 +6,7 @@ import { Fault } from '../../shared/faults.ts'
 import { ensurePrivateDir } from '../../shared/files.ts'
 import { inheritedFds } from '../../shared/listen-fds.ts'
 import type { Logger } from '../../shared/log.ts'
+import { registerConfiguration } from './api/configuration.ts'
 import { registerSigningKeys } from './api/signing-keys.ts'
 import { createKeyRotation } from './authorization/key-rotation.ts'
 import { type Config, loadConfig } from './config/load.ts'
@@ -45,8 +46,9 @@ const sweepEveryMs = 10 * 60_000
 export async function startControlPlane(deps: ControlPlaneDeps): Promise<ControlPlane> {
   const { environment, clock, log, version } = deps
   const { configPath, stateDir, runtimeDir } = environment
-  const load = (): Promise<Config> =>
-    loadConfig(configPath, { warn: (line) => log.warn({ event: 'config.warning' }, line) })
+  const load = (
+    warn = (line: string): void => log.warn({ event: 'config.warning' }, line),
+  ): Promise<Config> => loadConfig(configPath, { warn })
   const first = await load()
 
   await ensurePrivateDir(stateDir)
@@ -141,7 +143,20 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
 
     const publicApp = await createPublicApp(log, () => snapshots.current().config.gateway.url)
     identity.register(publicApp)
-    fleet.register(publicApp, (app) => registerSigningKeys(app, { keys, rotation, audit: fleet.audit }))
+    fleet.register(publicApp, (app) => {
+      registerSigningKeys(app, { keys, rotation, audit: fleet.audit })
+      registerConfiguration(app, {
+        path: configPath,
+        load,
+        check: async (config) => {
+          identity.check(config)
+          await places.check(config)
+        },
+        apply: (config) => inTurn(() => apply(config)),
+        snapshots,
+        audit: fleet.audit,
+      })
+    })
     credentials.register(publicApp)
     await listenPrivately(publicApp, publicSocket, inherited.get('public'))
     await listenPrivately(fleet.machineApp, machineSocket, inherited.get('machine'))

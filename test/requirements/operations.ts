@@ -23,5 +23,17 @@ export const operations = {
       source: 'docs/operators.md, Alerts',
       text: 'Every alert fires on its fault and is silent on a healthy gateway; dashboard and alerts name metrics of the table alone.',
     },
+    'OPS-CLI-01': {
+      source: 'Product: aembit_control_plane, the kill switch at 3 a.m.',
+      text: 'The command shuts out and lets in again, explains a decision, rotates keys and says how it is.',
+    },
+    'OPS-CLI-02': {
+      source: 'Product: aembit_control_plane check, apply --dry-run',
+      text: 'The command says what a configuration would change, without a secret, and applies all of it or nothing.',
+    },
+    'OPS-CLI-03': {
+      source: 'House rule: every problem at once',
+      text: 'Every problem of a command line is told at once, and exit codes tell a no from a control plane that is away.',
+    },
   },
 } as const satisfies Area

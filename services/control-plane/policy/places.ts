@@ -9,6 +9,8 @@ export interface Places {
   locate(): Locate | undefined
   /** Opens what a new configuration names. Rejects with `config.invalid`; what it gives puts it in force. */
   prepare(config: Pick<Config, 'geoip'>): Promise<() => void>
+  /** Whether `prepare` would reject; nothing stays open. */
+  check(config: Pick<Config, 'geoip'>): Promise<void>
   close(): void
 }
 
@@ -24,6 +26,9 @@ export function createPlaces(log: Logger): Places {
         current?.geoip.close()
         current = next
       }
+    },
+    check: async ({ geoip }) => {
+      if (geoip && geoip.database !== current?.path) (await openGeoIp(geoip.database, log)).close()
     },
     close: () => current?.geoip.close(),
   }
