@@ -174,6 +174,8 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
     const rotate = (): void => {
       rotation.tick().catch((err: unknown) => log.error({ err }, 'signing keys could not be rotated'))
     }
+    // A process that never runs for long enough must rotate, too.
+    rotate()
     const sweeper = setInterval(() => {
       sweep()
       rotate()

@@ -155,5 +155,13 @@ export const credentials = {
       source: 'Documented surface: Discover of the enterprise-managed access token',
       text: 'Discovery and registration fail with the documented texts; addresses in private space are refused.',
     },
+    'CRED-40': {
+      source: 'RFC 6749, 4.4; documented surface: subjects of policies',
+      text: 'An agent without a person calls tools behind a shared credential, where a policy names clients.',
+    },
+    'CRED-41': {
+      source: 'Documented surface: per-user credentials; architecture, Credential',
+      text: "An agent without a person gets nobody's own account and no link to connect one.",
+    },
   },
 } as const satisfies Area

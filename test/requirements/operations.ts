@@ -35,5 +35,9 @@ export const operations = {
       source: 'House rule: every problem at once',
       text: 'Every problem of a command line is told at once, and exit codes tell a no from a control plane that is away.',
     },
+    'KEYS-01': {
+      source: 'RFC 7517; NIST SP 800-57, 5.5',
+      text: 'Running gateways take tokens of the former and the next signing key, and none of a compromised one.',
+    },
   },
 } as const satisfies Area

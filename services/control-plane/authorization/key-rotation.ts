@@ -4,7 +4,7 @@ import type { SigningKeys } from './keys.ts'
 
 export interface KeyRotation {
   /**
-   * Publishes successors now; they sign after `keyLeadMs`. `compromised`: they sign at once and what the former keys
+   * Publishes successors now; they sign after `keyLeadMs`, and at once where they waited so long already. `compromised`: they sign at once and what the former keys
    * signed is refused, so that everybody's tokens have to be refreshed.
    */
   rotate(compromised: boolean): Promise<void>
@@ -44,7 +44,8 @@ export function createKeyRotation(deps: KeyRotationDeps): KeyRotation {
   return {
     rotate: (compromised) =>
       inTurn(async () => {
-        await keys.publish()
+        const promoted = compromised ? 0 : keys.promote(keyLeadMs)
+        if (promoted === 0) await keys.publish()
         if (compromised) {
           keys.promote(0)
           keys.prune(-1)
@@ -53,7 +54,9 @@ export function createKeyRotation(deps: KeyRotationDeps): KeyRotation {
         told(
           compromised
             ? 'signing keys replaced, the former ones forgotten'
-            : 'successors of the signing keys published',
+            : promoted > 0
+              ? 'successors sign from now on'
+              : 'successors of the signing keys published',
         )
       }),
     tick: () =>

@@ -1,3 +1,4 @@
+import { identifyClient } from '../../../shared/client-match.ts'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
@@ -7,10 +8,11 @@ import {
   type CredentialRequest,
   guardCredentialPrefix,
 } from '../../../shared/wire/credential.ts'
+import { tokenClaims } from '../authorization/gate.ts'
 import type { CredentialProviderConfig } from '../config/schema.ts'
 import type { AccessEvents } from '../events/access.ts'
 import type { Applied, SnapshotSource } from '../fleet/snapshots.ts'
-import type { Identity } from '../identity/types.ts'
+import { clientSubject, type Identity, isClientSubject } from '../identity/types.ts'
 import { credentialEvent, type Outcome } from './access-event.ts'
 import { Refused } from './issued.ts'
 import type { CredentialProvider } from './providers/provider.ts'
@@ -32,7 +34,7 @@ export interface IssuerDeps {
 }
 
 /**
- * A credential for a person at a server, or why not. The gateway decided before it asked, on the token's claims; this
+ * A credential for a person, or for a client that comes alone, at a server, or why not. The gateway decided before it asked, on the token's claims; this
  * decides again, on what we know of the person ourselves, and denies who we do not know (README, "Two decisions").
  */
 export function createCredentialIssuer(deps: IssuerDeps) {
@@ -42,6 +44,10 @@ export function createCredentialIssuer(deps: IssuerDeps) {
   const reachOf = (request: CredentialRequest, applied: Applied, circumstances: Circumstances) => {
     const { issuer, subject, clientId, serverId, browserIp } = request
     if (issuer === applied.config.authorizationServer.issuer) {
+      if (isClientSubject(subject)) {
+        const client = clientPrincipal(applied, request)
+        return client ? reachAs(applied, client, serverId, circumstances) : 'client_unknown'
+      }
       const person = people.find(subject)
       if (!person) return 'user_unknown'
       return reach(applied, person, serverId, circumstances, { clientId, browserIp })
@@ -64,6 +70,9 @@ export function createCredentialIssuer(deps: IssuerDeps) {
     }
     const { server, claims } = reached
     try {
+      if (claims.subject_type === 'client' && ofPeople.has(reached.provider.type)) {
+        throw new Refused('person_needed')
+      }
       const answer = await provider(reached.provider).issue({
         issuer,
         subject,
@@ -111,6 +120,44 @@ export function createCredentialIssuer(deps: IssuerDeps) {
       record({ kind: 'unavailable', reason: fault.detail ?? fault.code })
       throw error
     }
+  }
+}
+
+/** Credentials that are somebody's own: nobody is there to connect an account for a client that comes alone. */
+const ofPeople: ReadonlySet<CredentialProviderConfig['type']> = new Set([
+  'mcp-user-based-access-token',
+  'mcp-enterprise-managed-access-token',
+])
+
+/**
+ * An agent without a person. Policy decides on what the configuration says of the client and on nothing that a gateway
+ * says; a client that may not come alone by the configuration in force is unknown, whatever its token says.
+ */
+function clientPrincipal(
+  { config, snapshot }: Applied,
+  { issuer, subject, clientId, clientIp }: CredentialRequest,
+): Principal | undefined {
+  const workload = identifyClient(snapshot.clientWorkloads, { clientId, address: clientIp })
+  const registered = config.authorizationServer.clients.some(
+    (client) => client.clientId === clientId && client.grantTypes.includes('client_credentials'),
+  )
+  // Clients that registered themselves are known by their redirect URI, which is not at hand here.
+  const withoutSignIn = snapshot.clientWorkloads.some(({ enforceSso }) => enforceSso === false)
+  if (subject !== clientSubject(clientId) || !(registered || withoutSignIn)) return undefined
+  return {
+    issuer,
+    subject,
+    clientId,
+    kind: 'client',
+    clientWorkload: workload?.id,
+    identityProvider: undefined,
+    claims: {
+      ...tokenClaims(null, workload),
+      iss: issuer,
+      sub: subject,
+      aud: config.gateway.url,
+      client_id: clientId,
+    },
   }
 }
 
