@@ -18,20 +18,24 @@ import { resumeInteraction } from './authorization/resume.ts'
 import { type Callback, registerAuthorizationServer } from './authorization/routes.ts'
 import { type AuthorizationSettings, authorizationSettings } from './authorization/settings.ts'
 import type { Config } from './config/schema.ts'
+import type { AccessEvents } from './events/access.ts'
 import type { AuditLog } from './events/audit.ts'
 import { type Accounts, createAccounts } from './identity/accounts.ts'
 import { type BrowserSessions, createBrowserSessions } from './identity/browser-session.ts'
 import { createCookieJar } from './identity/cookies.ts'
 import { type BrowserBinding, createBrowserBinding } from './identity/csrf.ts'
 import { createDirectory } from './identity/directory.ts'
-import { createGuardedFetch } from './identity/guarded-fetch.ts'
+import { createExternalProviders, type ExternalProviders } from './identity/externals.ts'
+import { createGuardedFetch, type GuardedFetch } from './identity/guarded-fetch.ts'
 import { createIdpTokens, type IdpTokenStore } from './identity/idp-tokens.ts'
 import { createLockout } from './identity/lockout.ts'
-import { createExternalProvider, type ExternalProvider } from './identity/oidc.ts'
 import { createPasswords, type ScryptCost } from './identity/passwords.ts'
 import { createPendingSignIns } from './identity/pending.ts'
+import { createRefusals } from './identity/refusals.ts'
 import { registerIdentity } from './identity/routes.ts'
+import { createAssertionReplay } from './identity/saml/replay.ts'
 import { createSignIn } from './identity/sign-in.ts'
+import type { ExternalProvider } from './identity/types.ts'
 import { registerAssets } from './pages/layout.ts'
 import type { DatabaseSync } from './store/database.ts'
 import type { Sealer } from './store/sealer.ts'
@@ -49,8 +53,11 @@ export interface IdentityPlaneDeps {
   readonly audit: Pick<AuditLog, 'add'>
   /** What was kept of a person's sign-in is gone: they signed out. */
   readonly signedOut?: (subject: string) => void
+  readonly events: Pick<AccessEvents, 'add'>
   /** How long a spent refresh token is answered again, ms. */
   readonly refreshGraceMs?: number
+  /** How OpenID providers and GitHub are reached; tests stand in for them. */
+  readonly idpFetch?: (allowed: readonly string[]) => GuardedFetch
   /** Cost of new password hashes; tests take a low one. */
   readonly passwordCost?: ScryptCost
 }
@@ -83,7 +90,7 @@ interface Running {
   readonly settings: AuthorizationSettings
   readonly provider: Provider
   readonly callback: Callback
-  readonly externals: ReadonlyMap<string, ExternalProvider>
+  readonly externals: ExternalProviders
   readonly assertions: IdentityAssertions
   /** Everything with connections of its own. */
   readonly outbound: readonly { close(): Promise<void> }[]
@@ -95,7 +102,7 @@ const sweepLimit = 5_000
 
 /** Who people are and what agents get for it: sign-in, consent, tokens. Wired once; `prepare` fills it. */
 export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config): Promise<IdentityPlane> {
-  const { db, sealer, clock, log, policy, revoke, audit } = deps
+  const { db, sealer, clock, log, policy, revoke, audit, events } = deps
   const { issuer } = authorizationSettings(first)
   let running: Running | undefined
   const settingsOf = (config: Config): AuthorizationSettings => {
@@ -136,12 +143,14 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
         each.type === 'mcp-enterprise-managed-access-token' ? [each.identityProvider] : [],
       ),
     )
+  const replay = createAssertionReplay(db)
   const fetch = createGuardedFetch([])
   const presented = createPresented({ settings: () => current().settings, keys, clock, policy })
   const sessions = createBrowserSessions({ provider: () => current().provider, accounts, cookies, issuer })
   const signIn = createSignIn({
     providers,
-    externals: () => current().externals,
+    externals: () => current().externals.byId,
+    refused: createRefusals({ log, audit, events }),
     directory,
     lockout,
     accounts,
@@ -160,7 +169,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
     browser,
     keys,
     idpTokens,
-    externals: () => current().externals,
+    externals: () => current().externals.byId,
     register: (app) => {
       registerAssets(app)
       registerAuthorizationServer(app, { current, store, presented, clock, log })
@@ -176,6 +185,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
           if (ended) deps.signedOut?.(subject)
           return ended
         },
+        samlMetadata: (idp) => current().externals.samlMetadata(idp),
         resume: (request, uid, subject) =>
           resumeInteraction(current().provider, sessions, request, uid, subject),
       })
@@ -208,19 +218,22 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
         fetch,
         log,
       })
-      const externals = new Map<string, ExternalProvider>()
-      const directories = []
-      for (const idp of config.identityProviders) {
-        if (idp.type === 'oidc') externals.set(idp.id, createExternalProvider(idp, clock))
-        else directories.push(idp)
-      }
+      const externals = await createExternalProviders(config.identityProviders, {
+        db,
+        sealer,
+        clock,
+        issuer,
+        replay,
+        fetch: deps.idpFetch,
+      })
+      const directories = config.identityProviders.filter((idp) => idp.type === 'directory')
       const commit = await directory.prepare(directories)
       const handler = provider.callback()
       const callback: Callback = async (request, response) => void (await handler(request, response))
       return () => {
         commit()
         const former = running
-        const outbound = [...externals.values(), assertions, documentFetch]
+        const outbound = [...externals.byId.values(), assertions, documentFetch]
         running = { config, settings, provider, callback, externals, assertions, outbound }
         for (const connections of former?.outbound ?? []) {
           connections.close().catch((err: unknown) => log.debug({ err }, 'closing outbound connections'))
@@ -233,6 +246,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
       lockout.sweep()
       pending.sweep()
       idpTokens.prune(tokensWanted())
+      replay.sweep(clock.now())
       current().assertions.sweep()
       if (gone > 0) log.debug({ artefacts: gone }, 'expired rows deleted')
     },

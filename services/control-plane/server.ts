@@ -95,6 +95,7 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
         revoke: fleet.snapshots.revoke,
         audit: fleet.audit,
         signedOut: (subject) => credentials.signedOut(subject),
+        events: fleet.accessEvents,
       },
       first,
     )

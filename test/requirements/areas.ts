@@ -4,6 +4,7 @@ import { http } from './http.ts'
 import { identity } from './identity.ts'
 import { mcp } from './mcp.ts'
 import { operations } from './operations.ts'
+import { providers } from './providers.ts'
 import type { Area } from './requirement.ts'
 import { sessions } from './sessions.ts'
 
@@ -14,6 +15,7 @@ export const areas = [
   http,
   credentials,
   identity,
+  providers,
   gateway,
   operations,
 ] as const satisfies readonly Area[]

@@ -13,7 +13,7 @@ import { sendPage } from '../pages/layout.ts'
 import { expiredPage, refusalPage } from '../pages/message.ts'
 import { signInPage } from '../pages/sign-in.ts'
 import { isLocalRedirect, redirectDestination } from './clients.ts'
-import { type IssuancePolicy, judge } from './gate.ts'
+import { type IssuancePolicy, judge, workloadOf } from './gate.ts'
 import type { Grants } from './grants.ts'
 import { answerWithoutSignIn } from './machine-grants.ts'
 import { grantableScopes, newGrant } from './prompts.ts'
@@ -89,6 +89,10 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     }
   }
 
+  /** The identity providers that this client's people come from: its workload may name some. */
+  const allowedFor = async (request: UidRequest, details: Interaction) =>
+    workloadOf(policy(), { ...(await clientOf(details)), address: request.ip })?.ssoIdentityProviders
+
   const showSignIn = async (
     request: UidRequest,
     reply: FastifyReply,
@@ -100,7 +104,7 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
       reply,
       status,
       signInPage({
-        ...signIn.options(),
+        ...signIn.options(await allowedFor(request, details)),
         clientName: (await clientOf(details)).name,
         csrf: browser.token(request, reply, purpose(details.uid)),
         action: action(details.uid),
@@ -210,6 +214,7 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
       String(ask.form.idp ?? ''),
       email,
       String(ask.form.password ?? ''),
+      await allowedFor(request, ask.details),
     )
     if (!answer.ok) {
       if (answer.retryAfterSecs !== undefined) reply.header('retry-after', answer.retryAfterSecs)
@@ -232,9 +237,12 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
       const hint = ask.details.params.login_hint
       const url = await signIn.begin(
         request,
-        String(ask.form.idp ?? ''),
+        ask.form,
         { kind: 'interaction', uid: request.params.uid },
-        typeof hint === 'string' ? hint : undefined,
+        {
+          allowed: await allowedFor(request, ask.details),
+          loginHint: typeof hint === 'string' ? hint : undefined,
+        },
       )
       return reply.redirect(url.href, 303)
     } catch (error) {

@@ -2,9 +2,10 @@ import { z } from 'zod'
 import { createAgentControllers } from './agent-controllers.ts'
 import { clientIdentity, clientIdMetadataDocuments, createRegisteredClient } from './clients.ts'
 import { createCredentialProviderSchema } from './credential-providers.ts'
-import { duration, email, id, identifierUrl, networks, serverUrl, text, webUrl } from './fields.ts'
+import { duration, id, identifierUrl, networks, serverUrl, text, webUrl } from './fields.ts'
+import { createIdentityProviderSchema } from './identity-providers.ts'
 import { accessCondition, createContentSecurity } from './policy-schema.ts'
-import { Secret, type SecretReader } from './secret.ts'
+import type { Secret, SecretReader } from './secret.ts'
 
 /**
  * The YAML file that configures a control plane. Unknown keys are refused. What one object says is checked here;
@@ -42,49 +43,7 @@ export function createConfigSchema(readSecret: SecretReader) {
       }
     })
 
-  const directoryUser = z
-    .strictObject({
-      email,
-      name: text.optional(),
-      groups: z.array(text).default([]),
-      password: z
-        .union([
-          z
-            .string()
-            .min(1)
-            .transform((value) => new Secret(value)),
-          secret,
-        ])
-        .optional(),
-      passwordHash: z.string().min(1).optional(),
-    })
-    .refine((user) => (user.password === undefined) !== (user.passwordHash === undefined), {
-      message: 'has no single password, write exactly one of password and passwordHash',
-    })
-
-  const identityProvider = z.discriminatedUnion('type', [
-    z.strictObject({
-      id,
-      name: text.optional(),
-      type: z.literal('directory'),
-      users: z.array(directoryUser).max(10_000).default([]),
-    }),
-    z.strictObject({
-      id,
-      name: text.optional(),
-      type: z.literal('oidc'),
-      issuer: webUrl,
-      clientId: text,
-      clientSecret: secret.optional(),
-      scopes: z.array(text).default(['openid', 'profile', 'email']),
-      /** Claim that becomes our tokens' `sub`. */
-      subjectClaim: text.default('email'),
-      /** Whether its identity assertions (ID-JAG) are taken as a grant: enterprise-managed authorization. */
-      identityAssertions: z.boolean().default(false),
-      allowedNetworks: networks,
-    }),
-  ])
-
+  const identityProvider = createIdentityProviderSchema(secret)
   const credentialProvider = createCredentialProviderSchema(secret)
 
   return z.strictObject({
@@ -222,6 +181,8 @@ export interface Config {
 export type IdentityProviderConfig = Named<Parsed['identityProviders'][number]>
 export type DirectoryConfig = Extract<IdentityProviderConfig, { type: 'directory' }>
 export type OidcConfig = Extract<IdentityProviderConfig, { type: 'oidc' }>
+export type SamlConfig = Extract<IdentityProviderConfig, { type: 'saml' }>
+export type OAuth2Config = Extract<IdentityProviderConfig, { type: 'oauth2' }>
 export type ServerWorkloadConfig = Config['serverWorkloads'][number]
 export type CredentialProviderConfig = Named<Parsed['credentialProviders'][number]>
 /** A credential provider of one type. */

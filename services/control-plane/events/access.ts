@@ -17,10 +17,20 @@ export interface AccessEvent {
   /** Where the client wants to go. */
   readonly target?: { readonly host: string; readonly port: number }
   /** Ours: the person and the agent. */
-  readonly environment: { readonly userId: string; readonly oauthClientId: string }
+  readonly environment: {
+    /** Null where nobody was signed in yet. */
+    readonly userId: string | null
+    readonly oauthClientId: string | null
+    /** What the person was shown, to be found again by. */
+    readonly reference?: string
+  }
   readonly serverWorkload?: Named & { readonly result: 'Identified' }
   readonly accessPolicy?: Named & { readonly result: 'Identified' }
-  readonly trustProviders?: readonly (Named & { readonly result: 'Attested' })[]
+  readonly trustProviders?: readonly (Named & {
+    readonly result: 'Attested' | 'Unauthorized'
+    /** MatchRuleFailed, InvalidSignature, NoDataFound or ConditionFailed. */
+    readonly reason?: string
+  })[]
   readonly credentialProvider?: Named & {
     readonly result: 'Identified' | 'Retrieved'
     readonly type: string

@@ -10,10 +10,17 @@ const reserved = new Set([
 const maxChars = 16_384
 const maxClaimChars = 4_096
 
+/** What dynamic claims of SAML are kept under; no other protocol may say them. */
+const samlPrefix = 'saml.'
+
 /** Bounded: what does not fit is left out, the largest first. */
-export function keepClaims(claims: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+export function keepClaims(
+  claims: Readonly<Record<string, unknown>>,
+  source: 'saml' | 'oauth' = 'oauth',
+): Readonly<Record<string, unknown>> {
   const sized = Object.entries(claims)
-    .filter(([name]) => !reserved.has(name) && name.length <= 200)
+    .filter(([name]) => !reserved.has(name) && name.length <= 300)
+    .filter(([name]) => source === 'saml' || !name.startsWith(samlPrefix))
     .map(([name, value]) => ({
       name,
       value,

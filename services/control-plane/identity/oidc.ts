@@ -1,81 +1,87 @@
+import { createPrivateKey } from 'node:crypto'
+import { calculateJwkThumbprint, exportJWK, importPKCS8 } from 'jose'
 import * as client from 'openid-client'
 import type { Clock } from '../../../shared/clock.ts'
+import { Fault } from '../../../shared/faults.ts'
+import { presets } from '../config/presets.ts'
 import type { OidcConfig } from '../config/schema.ts'
-import { keepClaims } from './claims.ts'
-import { normalizeEmail } from './directory.ts'
+import { fetchGroups, groupsAreElsewhere } from './groups-overage.ts'
 import { createGuardedFetch, type GuardedFetch } from './guarded-fetch.ts'
-import type { IdpTokens } from './idp-tokens.ts'
-import { type Identity, SignInRefused } from './types.ts'
-
-/** What must come back with the browser; sealed at rest while it is away. */
-export interface PendingCheck {
-  readonly state: string
-  readonly nonce: string
-  readonly verifier: string
-}
-
-export interface ExternalProvider {
-  readonly id: string
-  /** URL to send the browser to, and what to check its return against. Throws SignInRefused where unreachable. */
-  begin(redirectUri: string, loginHint?: string): Promise<{ url: URL; check: PendingCheck }>
-  /** `callback` is the full URL the browser came back to. Throws SignInRefused for anything that does not verify. */
-  finish(callback: URL, check: PendingCheck): Promise<SignedIn>
-  /** Who we are there and where, for further requests in a person's name; absent where there are none. */
-  configuration?(): Promise<client.Configuration>
-  close(): Promise<void>
-}
-
-/** `tokens`: what the provider gave for later requests in the person's name, where it gives any. */
-export type SignedIn = Identity & { readonly tokens?: IdpTokens | undefined }
+import { claimAt, mapClaims } from './mapping.ts'
+import { type ExternalProvider, SignInRefused } from './types.ts'
 
 const rediscoverMs = 10 * 60_000
 
 /**
  * A customer's identity provider over OpenID Connect: discovery, code flow, PKCE S256, state, nonce, and every check
- * of the ID token by openid-client. Its documents and keys are fetched through the network guard.
+ * of the ID token, its signature included, by openid-client. Documents and keys come through the network guard.
  */
-export function createExternalProvider(config: OidcConfig, clock: Clock): ExternalProvider {
-  const guarded: GuardedFetch = createGuardedFetch(config.allowedNetworks)
+export function createExternalProvider(
+  config: OidcConfig,
+  clock: Clock,
+  makeFetch: (allowed: readonly string[]) => GuardedFetch = createGuardedFetch,
+): ExternalProvider {
+  const guarded = makeFetch(config.allowedNetworks)
   // Plain http is for an issuer that an operator put on an allowed (loopback, private) network.
   const insecure = config.issuer.startsWith('http:') && config.allowedNetworks.length > 0
+  const preset = config.preset === undefined ? undefined : presets[config.preset]
   let known: { at: number; configuration: Promise<client.Configuration> } | undefined
 
-  const discover = (): Promise<client.Configuration> => {
+  const discover = async (): Promise<client.Configuration> =>
+    client.discovery(new URL(config.issuer), config.clientId, undefined, await authentication(config), {
+      [client.customFetch]: (url, options) => guarded(url, options as unknown as Record<string, unknown>),
+      execute: [client.enableNonRepudiationChecks, ...(insecure ? [client.allowInsecureRequests] : [])],
+      timeout: 10,
+    })
+  const cached = (): Promise<client.Configuration> => {
     if (known && clock.now() - known.at < rediscoverMs) return known.configuration
-    const configuration = client.discovery(
-      new URL(config.issuer),
-      config.clientId,
-      undefined,
-      config.clientSecret === undefined
-        ? client.None()
-        : client.ClientSecretPost(config.clientSecret.reveal()),
-      {
-        [client.customFetch]: (url, options) => guarded(url, options as unknown as Record<string, unknown>),
-        ...(insecure ? { execute: [client.allowInsecureRequests] } : {}),
-        timeout: 10,
-      },
-    )
-    const entry = { at: clock.now(), configuration }
+    const entry = { at: clock.now(), configuration: discover() }
     known = entry
-    configuration.catch(() => {
+    entry.configuration.catch(() => {
       if (known === entry) known = undefined
     })
-    return configuration
+    return entry.configuration
   }
   const unreachable = (error: unknown): SignInRefused =>
     new SignInRefused(
       `"${config.name}" can not be reached right now. Try again in a minute.`,
       reason(error),
-      {
-        cause: error,
-      },
+      { cause: error, reason: 'NoDataFound' },
     )
+
+  /** What the ID token says, and of what it lacks what the userinfo endpoint says. */
+  const claimsOf = async (
+    configuration: client.Configuration,
+    tokens: Awaited<ReturnType<typeof client.authorizationCodeGrant>>,
+  ): Promise<Record<string, unknown>> => {
+    const idToken = tokens.claims()!
+    let claims: Record<string, unknown> = { ...idToken }
+    const wanted = ['email', config.subjectClaim, ...config.groupsClaims.slice(0, 1)]
+    if (
+      wanted.some((name) => claimAt(claims, name) === undefined) &&
+      configuration.serverMetadata().userinfo_endpoint
+    ) {
+      const info = await client.fetchUserInfo(configuration, tokens.access_token, idToken.sub)
+      // What was signed wins over what was merely answered.
+      claims = { ...info, ...claims }
+    }
+    if (preset?.groupsOverage && groupsAreElsewhere(claims)) {
+      claims.groups = await fetchGroups(guarded, tokens.access_token).catch((error: unknown) => {
+        throw new SignInRefused(
+          `You are in more groups than "${config.name}" tells at once, and the rest could not be read.`,
+          reason(error),
+          { cause: error, reason: 'NoDataFound' },
+        )
+      })
+    }
+    return claims
+  }
 
   return {
     id: config.id,
-    configuration: discover,
+    configuration: cached,
     begin: async (redirectUri, loginHint) => {
-      const configuration = await discover().catch((error: unknown) => {
+      const configuration = await cached().catch((error: unknown) => {
         throw unreachable(error)
       })
       const check = {
@@ -83,10 +89,11 @@ export function createExternalProvider(config: OidcConfig, clock: Clock): Extern
         nonce: client.randomNonce(),
         verifier: client.randomPKCECodeVerifier(),
       }
-      const scopes = new Set(['openid', ...config.scopes])
+      // No `resource` (RFC 8707): Entra refuses it, and what is asked for here is who somebody is.
       const url = client.buildAuthorizationUrl(configuration, {
+        ...config.authorizationParameters,
         redirect_uri: redirectUri,
-        scope: [...scopes].join(' '),
+        scope: [...new Set(['openid', ...config.scopes])].join(' '),
         response_type: 'code',
         state: check.state,
         nonce: check.nonce,
@@ -96,93 +103,72 @@ export function createExternalProvider(config: OidcConfig, clock: Clock): Extern
       })
       return { url, check }
     },
-    finish: async (callback, check) => {
+    finish: async (callback, { state, nonce, verifier }) => {
+      // Read anew, so that a key that the provider changed a second ago is there.
       const configuration = await discover().catch((error: unknown) => {
         throw unreachable(error)
       })
-      let claims: Record<string, unknown>
-      let given: IdpTokens | undefined
       try {
         const tokens = await client.authorizationCodeGrant(configuration, callback, {
-          expectedState: check.state,
-          expectedNonce: check.nonce,
-          pkceCodeVerifier: check.verifier,
+          expectedState: state,
+          expectedNonce: nonce,
+          pkceCodeVerifier: verifier,
           idTokenExpected: true,
         })
-        const idToken = tokens.claims()!
-        claims = { ...idToken }
-        if (tokens.id_token) given = { idToken: tokens.id_token, refreshToken: tokens.refresh_token ?? null }
-        const wanted = ['email', config.subjectClaim, 'groups']
-        if (
-          wanted.some((name) => claims[name] === undefined) &&
-          configuration.serverMetadata().userinfo_endpoint
-        ) {
-          const info = await client.fetchUserInfo(configuration, tokens.access_token, idToken.sub)
-          // What was signed wins over what was merely answered.
-          claims = { ...info, ...claims }
-        }
+        const { id_token: idToken, refresh_token: refreshToken = null } = tokens
+        const identity = mapClaims(config, await claimsOf(configuration, tokens))
+        return { ...identity, ...(idToken === undefined ? {} : { tokens: { idToken, refreshToken } }) }
       } catch (error) {
+        if (error instanceof SignInRefused) throw error
         if (error instanceof client.AuthorizationResponseError) {
           throw new SignInRefused(
             `"${config.name}" did not sign you in.`,
             `identity provider answered ${error.error}`,
-            {
-              cause: error,
-            },
+            { cause: error, reason: 'NoDataFound' },
           )
         }
         throw new SignInRefused(`The answer of "${config.name}" could not be verified.`, reason(error), {
           cause: error,
+          reason: /signature|keys/i.test(reason(error)) ? 'InvalidSignature' : 'ConditionFailed',
         })
       }
-      return { ...mapClaims(config, claims), tokens: given }
     },
     close: () => guarded.close(),
   }
 }
 
-/** The provider's claims as ours. Throws SignInRefused where no single usable subject comes out. */
-export function mapClaims(config: OidcConfig, claims: Record<string, unknown>): Identity {
-  const subjectClaim = config.subjectClaim
-  const text = (name: string): string | undefined => {
-    const value = Object.hasOwn(claims, name) ? claims[name] : undefined
-    return typeof value === 'string' && value.length > 0 && value.length <= 255 ? value : undefined
+/** Refuses a clientKey that can not sign, before anybody signs in. Throws Fault `config.invalid`. */
+export async function checkClientKey(config: OidcConfig): Promise<void> {
+  await authentication(config).catch(() => {
+    throw new Fault('config.invalid', {
+      detail: `identityProviders: clientKey of ${config.id} is no private key of RSA (2048 bits or more) or P-256, write PKCS #8 PEM`,
+    })
+  })
+}
+
+/** How the gateway proves itself at the provider (OpenID Connect Core §9). */
+async function authentication(config: OidcConfig): Promise<client.ClientAuth> {
+  const { clientSecret, clientKey } = config
+  if (clientKey === undefined) {
+    if (clientSecret === undefined) return client.None()
+    return config.clientAuthentication === 'client_secret_basic'
+      ? client.ClientSecretBasic(clientSecret.reveal())
+      : client.ClientSecretPost(clientSecret.reveal())
   }
-  const email = text('email')
-  const raw = text(subjectClaim)
-  if (raw === undefined) {
-    throw new SignInRefused(
-      `"${config.name}" did not say who you are: the claim "${subjectClaim}" is missing.`,
-      `claim ${subjectClaim} is absent, empty or not one string`,
-    )
+  const pem = clientKey.reveal()
+  const object = createPrivateKey(pem)
+  if (object.asymmetricKeyType === 'rsa' && (object.asymmetricKeyDetails?.modulusLength ?? 0) < 2048) {
+    throw new Error('the key is too short')
   }
-  // An address that its owner never confirmed is a name anyone may claim.
-  if (
-    subjectClaim === 'email' &&
-    claims.email_verified !== undefined &&
-    claims.email_verified !== true &&
-    claims.email_verified !== 'true'
-  ) {
-    throw new SignInRefused(
-      `"${config.name}" has not verified your email address.`,
-      'email_verified is not true',
-    )
-  }
-  const name = text('name') ?? text('preferred_username')
-  const groups = claims.groups
-  return {
-    idp: config.id,
-    idpSubject: String(claims.sub),
-    claims: keepClaims(claims),
-    subject: subjectClaim === 'email' ? normalizeEmail(raw) : raw,
-    ...(email === undefined ? {} : { email: normalizeEmail(email) }),
-    ...(name === undefined ? {} : { name }),
-    groups: Array.isArray(groups)
-      ? groups
-          .filter((group): group is string => typeof group === 'string' && group.length <= 255)
-          .slice(0, 200)
-      : [],
-  }
+  const key = await importPKCS8(pem, object.asymmetricKeyType === 'rsa' ? 'RS256' : 'ES256')
+  const { kty, crv, x, y, n, e } = await exportJWK(object)
+  const kid = config.clientKeyId ?? (await calculateJwkThumbprint({ kty, crv, x, y, n, e }))
+  if (config.preset !== 'entra-id') return client.PrivateKeyJwt({ key, kid })
+  // Entra knows keys by the thumbprint of their certificate.
+  return client.PrivateKeyJwt(
+    { key, kid },
+    { [client.modifyAssertion]: (header) => void Object.assign(header, { 'x5t#S256': kid }) },
+  )
 }
 
 /** For the log: the error's own words and its cause's, never a body that an IdP sent. */

@@ -5,6 +5,7 @@ import { messagePage } from '../pages/message.ts'
 import { signInPage } from '../pages/sign-in.ts'
 import type { BrowserSessions } from './browser-session.ts'
 import type { BrowserBinding } from './csrf.ts'
+import { maxResponseChars } from './saml/response.ts'
 import type { SignIn } from './sign-in.ts'
 import { SignInRefused } from './types.ts'
 
@@ -15,6 +16,8 @@ export interface IdentityRoutesDeps {
   readonly issuer: string
   /** A person signed out of a browser; whether that ended what agents use in their name. */
   readonly signedOut: (subject: string) => boolean
+  /** Our metadata document for a SAML provider; undefined where there is no such provider. */
+  readonly samlMetadata: (idp: string) => Promise<string> | undefined
   /** Finishes the authorization request that a sign-in was for; answers where the browser goes next, null if gone. */
   readonly resume: (request: FastifyRequest, uid: string, subject: string) => Promise<string | null>
 }
@@ -76,7 +79,7 @@ export function registerIdentity(app: FastifyInstance, deps: IdentityRoutesDeps)
     if (!browser.check(request, form.csrf, purpose)) return refuseForm(reply)
     try {
       const target = { kind: 'page', returnTo: returnTo(request) } as const
-      const url = await signIn.begin(request, String(form.idp ?? ''), target)
+      const url = await signIn.begin(request, form, target)
       return reply.redirect(url.href, 303)
     } catch (error) {
       if (!(error instanceof SignInRefused)) throw error
@@ -103,10 +106,45 @@ export function registerIdentity(app: FastifyInstance, deps: IdentityRoutesDeps)
         messagePage({
           title: 'You are not signed in',
           text: error.message,
-          advice: 'Nothing was shared. Go back to your agent and start again.',
+          advice:
+            error.reference === undefined
+              ? 'Nothing was shared. Go back to your agent and start again.'
+              : 'Nothing was shared. Go back to your agent and start again. If it stays like this, tell your administrator the reference below: it is in the log with the reason.',
+          ...(error.reference === undefined ? {} : { reference: error.reference }),
         }),
       )
     }
+  })
+
+  // A SAML response is posted by a page of the provider, and a post from another site brings no cookie of ours along.
+  // It is kept for the sign-in that its RelayState names; the redirect makes a request of the browser with its cookie.
+  app.post<{ Params: { id: string } }>(
+    '/idp/:id/acs',
+    { bodyLimit: maxResponseChars * 2 },
+    async (request, reply) => {
+      const { SAMLResponse: answer, RelayState: state } = (request.body ?? {}) as Form
+      const known = typeof answer === 'string' && typeof state === 'string' && state.length <= 200
+      const url = known ? signIn.posted(request.params.id, state, answer) : null
+      if (url) return reply.redirect(url.href, 303)
+      return sendPage(
+        reply,
+        400,
+        messagePage({
+          title: 'You are not signed in',
+          text: 'This sign-in was not started here, was finished already, or was left open for too long.',
+          advice:
+            'Sign-in begins at your agent, not at the portal of your identity provider. Start again from your agent.',
+        }),
+      )
+    },
+  )
+  app.get<{ Params: { id: string } }>('/idp/:id/metadata', async (request, reply) => {
+    const document = await deps.samlMetadata(request.params.id)
+    if (document === undefined) return reply.callNotFound()
+    return reply
+      .headers({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
+      .type('application/samlmetadata+xml')
+      .send(document)
   })
 
   app.get('/sign-out', async (request, reply) =>

@@ -7,9 +7,10 @@ import type { BrowserBinding } from './csrf.ts'
 import { type Directory, normalizeEmail } from './directory.ts'
 import type { IdpTokenStore } from './idp-tokens.ts'
 import type { Lockout } from './lockout.ts'
-import type { ExternalProvider } from './oidc.ts'
 import type { PendingSignIns, SignInTarget } from './pending.ts'
-import { type Identity, SignInRefused } from './types.ts'
+import { allowedProviders, providerOfEmail, type SignInOptions, signInOptions } from './realm.ts'
+import type { createRefusals } from './refusals.ts'
+import { type ExternalProvider, type Identity, SignInRefused } from './types.ts'
 
 export interface SignInDeps {
   readonly providers: () => readonly IdentityProviderConfig[]
@@ -22,8 +23,12 @@ export interface SignInDeps {
   readonly keepTokens: IdpTokenStore['keep']
   readonly browser: BrowserBinding
   readonly issuer: string
+  readonly refused: ReturnType<typeof createRefusals>
   readonly log: Logger
 }
+
+/** Providers that a client's workload names; all where undefined or empty. */
+export type Allowed = readonly string[] | undefined
 
 export type PasswordAnswer =
   | { ok: true; identity: Identity }
@@ -31,10 +36,23 @@ export type PasswordAnswer =
 
 export interface SignIn {
   /** What the sign-in page offers. */
-  options(): { directories: { id: string; name: string }[]; externals: { id: string; name: string }[] }
-  password(request: FastifyRequest, idp: string, email: string, password: string): Promise<PasswordAnswer>
-  /** Where to send the browser. Throws SignInRefused. */
-  begin(request: FastifyRequest, idp: string, target: SignInTarget, loginHint?: string): Promise<URL>
+  options(allowed?: Allowed): SignInOptions
+  password(
+    request: FastifyRequest,
+    idp: string,
+    email: string,
+    password: string,
+    allowed?: Allowed,
+  ): Promise<PasswordAnswer>
+  /** Where to send the browser; `choice` is what its form said. Throws SignInRefused. */
+  begin(
+    request: FastifyRequest,
+    choice: { readonly idp?: unknown; readonly email?: unknown },
+    target: SignInTarget,
+    options?: { readonly allowed?: Allowed; readonly loginHint?: string | undefined },
+  ): Promise<URL>
+  /** Keeps what a provider posted until the browser asks for it; where to send the browser, null where nobody waits. */
+  posted(idp: string, state: string, answer: string): URL | null
   /** What the browser brought back. Throws SignInRefused; `target` is null where its state is unknown here. */
   finish(request: FastifyRequest, idp: string): Promise<{ identity: Identity; target: SignInTarget }>
 }
@@ -61,17 +79,12 @@ export function createSignIn(deps: SignInDeps): SignIn {
     log.warn({ event: 'sign_in.failed', idp, address: request.ip, reason, ...more }, 'sign-in failed')
 
   return {
-    options: () => {
-      const list = (type: IdentityProviderConfig['type']) =>
-        deps
-          .providers()
-          .filter((idp) => idp.type === type)
-          .map(({ id, name }) => ({ id, name }))
-      return { directories: list('directory'), externals: list('oidc') }
-    },
+    options: (allowed) => signInOptions(allowedProviders(deps.providers(), allowed)),
 
-    password: async (request, idp, email, password) => {
-      const known = deps.providers().some((provider) => provider.id === idp && provider.type === 'directory')
+    password: async (request, idp, email, password, allowed) => {
+      const known = allowedProviders(deps.providers(), allowed).some(
+        (provider) => provider.id === idp && provider.type === 'directory',
+      )
       if (!known || email.length > 254 || password.length > 1024 || email === '' || password === '') {
         return { ok: false, status: 400, text: wrong }
       }
@@ -110,8 +123,18 @@ export function createSignIn(deps: SignInDeps): SignIn {
       }
     },
 
-    begin: async (request, idp, target, loginHint) => {
-      const external = deps.externals().get(idp)
+    begin: async (request, choice, target, { allowed, loginHint } = {}) => {
+      const offered = allowedProviders(deps.providers(), allowed)
+      const email = typeof choice.email === 'string' ? choice.email.slice(0, 254) : undefined
+      const idp = choice.idp === undefined ? providerOfEmail(offered, email ?? '') : choice.idp
+      const id = typeof idp === 'object' && idp !== null ? (idp as IdentityProviderConfig).id : idp
+      if (id === undefined) {
+        throw new SignInRefused(
+          'No way to sign in is known here for that address. Check it, or choose one of the others.',
+          'no identity provider has the domain of the address',
+        )
+      }
+      const external = offered.some((each) => each.id === id) ? deps.externals().get(String(id)) : undefined
       const bound = browser.id(request)
       if (!external || bound === undefined) {
         throw new SignInRefused(
@@ -119,8 +142,15 @@ export function createSignIn(deps: SignInDeps): SignIn {
           'unknown identity provider or no browser cookie',
         )
       }
-      const { url, check } = await external.begin(callbackUri(idp), loginHint)
-      pending.put(idp, bound, check, target)
+      const { url, check } = await external.begin(callbackUri(external.id), email ?? loginHint)
+      pending.put(external.id, bound, check, target)
+      return url
+    },
+
+    posted: (idp, state, answer) => {
+      if (!pending.answer(idp, state, answer)) return null
+      const url = new URL(callbackUri(idp))
+      url.searchParams.set('state', state)
       return url
     },
 
@@ -134,12 +164,15 @@ export function createSignIn(deps: SignInDeps): SignIn {
         throw new SignInRefused('This link has expired. Start again from your agent.', 'state')
       }
       try {
-        const { tokens, ...identity } = await external.finish(callback, found.check)
+        const { tokens, ...identity } = await external.finish(callback, found.check, found.answer)
         signedIn(identity, request)
         if (tokens) deps.keepTokens(identity.idp, identity.subject, tokens)
         return { identity, target: found.target }
       } catch (error) {
-        if (error instanceof SignInRefused) failed(request, idp, error.detail)
+        if (error instanceof SignInRefused) {
+          const name = deps.providers().find(({ id }) => id === idp)?.name ?? idp
+          deps.refused(error, { id: idp, name }, request.ip)
+        }
         throw error
       }
     },

@@ -1,3 +1,6 @@
+import type { Configuration } from 'openid-client'
+import type { IdpTokens } from './idp-tokens.ts'
+
 /** The person behind a browser session or a token, as the rest of the control plane knows them. */
 export interface User {
   /** `iss` of our tokens. */
@@ -24,15 +27,47 @@ export interface Identity {
   readonly claims?: Readonly<Record<string, unknown>>
 }
 
-/** Why a sign-in did not happen; `text` is for the person, `detail` for the log. */
+/** Why a sign-in did not happen, in the words of access authorization events. */
+export type RefusalReason = 'MatchRuleFailed' | 'InvalidSignature' | 'NoDataFound' | 'ConditionFailed'
+
+/** Why a sign-in did not happen; the message is for the person, `detail` for the log. */
 export class SignInRefused extends Error {
   readonly detail: string
+  readonly reason: RefusalReason
+  /** What the person can tell an operator, who finds the same in log and events. */
+  reference: string | undefined
 
-  constructor(text: string, detail: string, options?: ErrorOptions) {
+  constructor(text: string, detail: string, options: ErrorOptions & { reason?: RefusalReason } = {}) {
     super(text, options)
     this.name = 'SignInRefused'
     this.detail = detail
+    this.reason = options.reason ?? 'ConditionFailed'
   }
+}
+
+/** What must come back with the browser; sealed at rest while it is away. */
+export interface PendingCheck {
+  readonly state: string
+  /** Whatever else the provider's protocol binds an answer to. */
+  readonly [name: string]: string
+}
+
+/** `tokens`: what the provider gave for later requests in the person's name, where it gives any. */
+export type SignedIn = Identity & { readonly tokens?: IdpTokens | undefined }
+
+/** An identity provider beyond our own directory, whatever it speaks. */
+export interface ExternalProvider {
+  readonly id: string
+  /** URL to send the browser to, and what to check its return against. Throws SignInRefused where unreachable. */
+  begin(redirectUri: string, loginHint?: string): Promise<{ url: URL; check: PendingCheck }>
+  /**
+   * `callback` is the full URL the browser came back to, `answer` what it posted before that, where the protocol posts.
+   * Throws SignInRefused for anything that does not verify.
+   */
+  finish(callback: URL, check: PendingCheck, answer?: string): Promise<SignedIn>
+  /** Who we are there and where, for further requests in a person's name; absent where there are none. */
+  configuration?(): Promise<Configuration>
+  close(): Promise<void>
 }
 
 const alone = 'client:'

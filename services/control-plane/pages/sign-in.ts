@@ -12,6 +12,8 @@ export interface SignInView {
   /** Embedded directories; all of them take an address and a password. */
   readonly directories: readonly { id: string; name: string }[]
   readonly externals: readonly { id: string; name: string }[]
+  /** Whether the address alone can say which provider it is. */
+  readonly byEmail: boolean
   /** Value of the address field: what was typed, or the client's login_hint. */
   readonly email: string
   readonly error: string | null
@@ -25,6 +27,15 @@ export function signInPage(view: SignInView): Page {
 <input type="hidden" name="idp" value="${idp.id}">
 <button class="button" type="submit">Continue with ${idp.name}</button></form>`,
   )
+  const byEmail =
+    view.byEmail &&
+    html`<form method="post" action="${view.action}/idp${view.query}">${csrf}
+<label for="work-email">Work email</label>
+<input id="work-email" name="email" type="email" autocomplete="username" required maxlength="254" value="${view.email}"${
+      view.directories.length === 0 ? html` autofocus` : ''
+    }>
+<button class="button primary submit" type="submit">Continue</button></form>
+${external.length > 0 && html`<div class="or">or</div>`}`
   const passwords = view.directories.map(
     (directory, index) => html`${
       (index > 0 || external.length > 0) &&
@@ -34,7 +45,7 @@ export function signInPage(view: SignInView): Page {
 <input type="hidden" name="idp" value="${directory.id}">
 <label for="email-${index}">Email</label>
 <input id="email-${index}" name="email" type="email" autocomplete="username" required maxlength="254" value="${view.email}"${
-      index === 0 && view.email === '' ? html` autofocus` : ''
+      index === 0 && view.email === '' && !view.byEmail ? html` autofocus` : ''
     }${view.error && index === 0 ? html` aria-describedby="problem"` : ''}>
 <label for="password-${index}">Password</label>
 <input id="password-${index}" name="password" type="password" autocomplete="current-password" required maxlength="1024"${
@@ -51,6 +62,7 @@ export function signInPage(view: SignInView): Page {
         : html`<strong>${view.clientName}</strong> wants to use MCP servers on your behalf.`
     }</p>
 ${view.error && html`<p class="notice bad" id="problem" role="alert">${view.error}</p>`}
+${byEmail}
 ${external.length > 0 && html`<div class="stack">${external}</div>`}
 ${passwords}
 ${

@@ -37,6 +37,7 @@ export const sealedColumns: readonly SealedColumn[] = [
     context: (...keys) => `idp-token:${JSON.stringify(keys)}`,
   },
   { table: 'idp_sign_in', column: 'sealed', keys: ['state'], context: (state) => `idp-sign-in:${state}` },
+  { table: 'idp_sign_in', column: 'answer', keys: ['state'], context: (state) => `idp-answer:${state}` },
   { table: 'signing_key', column: 'sealed_jwk', keys: ['kid'], context: (kid) => `signing-key:${kid}` },
   {
     table: 'fleet_key',

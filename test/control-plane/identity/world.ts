@@ -8,7 +8,9 @@ import pino from 'pino'
 import { parseConfig } from '../../../services/control-plane/config/load.ts'
 import type { Config } from '../../../services/control-plane/config/schema.ts'
 import { createSealer } from '../../../services/control-plane/credentials/sealer.ts'
+import { createAccessEvents } from '../../../services/control-plane/events/access.ts'
 import { createAuditLog } from '../../../services/control-plane/events/audit.ts'
+import type { GuardedFetch } from '../../../services/control-plane/identity/guarded-fetch.ts'
 import { createIdentityPlane, type IdentityPlane } from '../../../services/control-plane/identity-plane.ts'
 import { compileSnapshot } from '../../../services/control-plane/policy/compile.ts'
 import { createCircumstances, issuancePolicy } from '../../../services/control-plane/policy/issuance.ts'
@@ -33,6 +35,8 @@ export interface WorldOptions {
   /** YAML lines that replace the defaults, by top-level key. */
   readonly config?: Record<string, unknown>
   readonly clock?: Clock
+  /** Stands in for OpenID providers and GitHub. */
+  readonly idpFetch?: (allowed: readonly string[]) => GuardedFetch
 }
 
 export interface World {
@@ -132,6 +136,8 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
       policy: () => issuancePolicy(config, index, circumstances(undefined)),
       revoke: async (match) => void revoked.push(match),
       audit: createAuditLog(db, clock),
+      events: createAccessEvents(db, clock, () => ({ maxAgeMs: 86_400_000, maxRows: 1000 })),
+      ...(options.idpFetch ? { idpFetch: options.idpFetch } : {}),
       passwordCost: cheap,
     },
     config,
