@@ -52,6 +52,14 @@ export const mcp = {
       source: 'MCP 2025-11-25 basic/transports, Session Management',
       text: 'A session that a server forgot, restarted or not, is opened anew by the gateway and the request answered, for every method.',
     },
+    'MCP-TASK-NOTICE-01': {
+      source: 'MCP extension io.modelcontextprotocol/tasks, Status Notifications',
+      text: 'A client that listens for its tasks is told of them under the ids it knows, of no other, and as far as policy lets their tools be used.',
+    },
+    'MCP-TASK-01': {
+      source: 'MCP extension io.modelcontextprotocol/tasks, Polling and Input',
+      text: 'The official client of the tasks extension settles a task through the gateway, its question included.',
+    },
     'MCP-ROOTS-01': {
       source: 'MCP 2025-11-25 client/roots, Root List Changes',
       text: 'A client that announced it tells the legacy servers of its session through the gateway that its roots changed.',

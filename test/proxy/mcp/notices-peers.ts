@@ -99,7 +99,11 @@ export async function connectModern(rig: Rig, capabilities: JsonObject = {}) {
 export async function listenRaw(
   rig: { readonly url: URL },
   notifications: unknown,
-  { id = 7, headers = {} }: { id?: number | string; headers?: Record<string, string> } = {},
+  {
+    id = 7,
+    headers = {},
+    capabilities = {},
+  }: { id?: number | string; headers?: Record<string, string>; capabilities?: JsonObject } = {},
 ) {
   const abort = new AbortController()
   const response = await fetch(rig.url, {
@@ -109,7 +113,7 @@ export async function listenRaw(
       jsonrpc: '2.0',
       id,
       method: 'subscriptions/listen',
-      params: { notifications, _meta: modernMeta() },
+      params: { notifications, _meta: modernMeta(capabilities) },
     }),
     signal: abort.signal,
   })

@@ -1,5 +1,7 @@
 import { Fault } from '../../../../shared/faults.ts'
-import { decideTool } from '../../../../shared/policy.ts'
+import { type Circumstances, type Decision, decideTool, type PolicyIndex } from '../../../../shared/policy.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { Access } from '../access.ts'
 import type { Context } from '../context.ts'
 import { inspector } from '../guarded.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
@@ -33,29 +35,57 @@ export function withTask(
   return { result: { ...answer.result, taskId: sealed } }
 }
 
-/** `tasks/get`, `tasks/update`, `tasks/cancel`: to the server that has the task, if policy still allows the tool. */
-export async function task(context: Context): Promise<Relayed> {
-  const { call, params, access, party, deps } = context
-  if (!party.tasks) {
-    throw new Fault('mcp.capability', {
-      data: { requiredCapabilities: { extensions: { [metaKeys.tasks]: {} } } },
-    })
-  }
-  const { taskId } = params
+export interface OwnTask {
+  readonly server: ServerWorkload
+  readonly tool: string
+  /** The server's own id. */
+  readonly inner: string
+}
+
+/** The client has to say with each request that it takes tasks. Throws mcp.capability. */
+export function requireTasks({ party }: Context): void {
+  if (party.tasks) return
+  throw new Fault('mcp.capability', {
+    data: { requiredCapabilities: { extensions: { [metaKeys.tasks]: {} } } },
+  })
+}
+
+/** What an id of ours stands for; undefined where it is none, or another person's. */
+export function openTask({ call, party, deps }: Context, taskId: unknown): OwnTask | undefined {
   const plain = typeof taskId === 'string' ? deps.seals.open(purpose, taskId) : undefined
   // Authenticated by the box, so the shape is the one that `withTask` wrote.
   const [person, serverId, tool, inner] = plain === undefined ? [] : (JSON.parse(plain) as string[])
   const server = call.index.snapshot.servers.find(({ id }) => id === serverId)
-  const onServer = serverId === undefined ? undefined : access.decisions.get(serverId)
-  // One answer for what is not an id of ours, and for the task of another person.
-  if (person !== party.principalKey || !server || !onServer || tool === undefined || inner === undefined) {
-    throw new Fault('rpc.params', { data: { field: 'taskId' }, detail: 'not a task of this person' })
-  }
+  if (person !== party.principalKey || !server || tool === undefined || inner === undefined) return undefined
+  return { server, tool, inner }
+}
+
+/** Whether the tool of a task may still be used, as `now` decides; undefined where there is no such server any more. */
+export function decideTask(
+  { call, party, deps }: Context,
+  { server, tool }: OwnTask,
+  now: { access: Access; index: PolicyIndex; circumstances: Circumstances },
+): Decision | undefined {
+  const onServer = now.access.decisions.get(server.id)
+  if (!onServer?.allow) return onServer
   const known = deps.catalogue.peek('tools', server, party)?.find(({ name }) => name === tool)
   const question = { control: 'resumable', tool: { name: tool, annotations: known?.annotations } } as const
-  const decision = onServer.allow
-    ? decideTool(call.index, onServer, call.principal, server, question, call.circumstances)
-    : onServer
+  return decideTool(now.index, onServer, call.principal, server, question, now.circumstances)
+}
+
+/** `tasks/get`, `tasks/update`, `tasks/cancel`: to the server that has the task, if policy still allows the tool. */
+export async function task(context: Context): Promise<Relayed> {
+  const { call, params, access } = context
+  requireTasks(context)
+  const { taskId } = params
+  const found = openTask(context, taskId)
+  const { index, circumstances } = call
+  const decision = found && decideTask(context, found, { access, index, circumstances })
+  // One answer for what is not an id of ours, and for the task of another person.
+  if (!found || !decision) {
+    throw new Fault('rpc.params', { data: { field: 'taskId' }, detail: 'not a task of this person' })
+  }
+  const { server, tool, inner } = found
   if (!decision.allow) throw refuse(context, { server, name: tool, decision }, true)
   const inspect = inspector(context, decision, server, tool)
   const answer = await relay(context, {

@@ -10,6 +10,7 @@ import {
   changeOf,
   type ListChange,
   sameFilter,
+  taskMethod,
   unionOf,
   updatedMethod,
   watches,
@@ -138,6 +139,11 @@ export class Channel {
     return this.#subscriptions.answerTo(uri)
   }
 
+  /** Whether the server said that it tells of its task of this id. */
+  tellsOf(taskId: string): boolean {
+    return this.#line?.open?.honoured?.tasks.has(taskId) ?? false
+  }
+
   /** Resolves when everything that `member` wants was granted, refused or failed once, or with the stop. Never rejects. */
   settled(member: Member, stop: Stop): Promise<void> {
     return this.#until(() => this.#decided(member), stop)
@@ -167,12 +173,14 @@ export class Channel {
     if (change) this.#deps.changed(change, this.server)
     const uri = notification.method === updatedMethod ? notification.params?.uri : undefined
     for (const member of this.#members) {
-      const { lists, uris } = member.filter
+      const { lists, uris, tasks } = member.filter
       const wanted = change
         ? lists.has(change)
         : notification.method === updatedMethod
           ? typeof uri === 'string' && watches(uris, uri)
-          : member.asked !== undefined
+          : notification.method === taskMethod
+            ? tasks.has(String(notification.params?.taskId))
+            : member.asked !== undefined
       if (wanted) member.heard(notification, this.server)
     }
   }
@@ -200,7 +208,8 @@ export class Channel {
     const open = this.#line?.open
     if (!open) return false
     const lists = !open.honoured || [...filter.lists].every((change) => this.#line?.filter.lists.has(change))
-    return lists && [...filter.uris].every((uri) => this.answerTo(uri) !== undefined)
+    const tasks = !open.honoured || [...filter.tasks].every((id) => this.#line?.filter.tasks.has(id))
+    return lists && tasks && [...filter.uris].every((uri) => this.answerTo(uri) !== undefined)
   }
 
   #wake(): void {

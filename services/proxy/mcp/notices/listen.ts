@@ -1,19 +1,23 @@
 import { z } from 'zod'
 import { Fault } from '../../../../shared/faults.ts'
+import type { Circumstances, PolicyIndex } from '../../../../shared/policy.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Access } from '../access.ts'
 import type { Context } from '../context.ts'
 import { Cancelled } from '../flight.ts'
 import { holdersOf } from '../holders.ts'
+import { decideTask, type OwnTask, openTask, requireTasks } from '../methods/tasks.ts'
 import {
   type ChangeFilter,
   changedMethod,
   isEmpty,
   listChanges,
+  taskMethod,
   toSubscriptionFilter,
 } from '../protocol/changes.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
 import { metaKeys } from '../protocol/shape.ts'
-import type { JsonObject, SseWriter } from '../protocol/types.ts'
+import type { JsonObject, JsonRpcNotification, SseWriter } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
 import { fingerprint } from './fingerprint.ts'
 import { Outbox } from './outbox.ts'
@@ -22,6 +26,9 @@ import { Places } from './places.ts'
 /** Resources that one stream may watch. */
 const maxUris = 256
 const maxUriChars = 4_096
+/** Tasks that one stream may be told of, and the length of an id of ours. */
+const maxTasks = 256
+const maxTaskIdChars = 8_192
 /** A stream is acknowledged after this even where a server has not answered yet; it is asked on. */
 const acknowledgeMs = 3_000
 
@@ -30,9 +37,10 @@ const schema = z.object({
   promptsListChanged: z.boolean().optional(),
   resourcesListChanged: z.boolean().optional(),
   resourceSubscriptions: z.array(z.string().min(1).max(maxUriChars)).max(maxUris).optional(),
+  taskIds: z.array(z.string().min(1).max(maxTaskIdChars)).max(maxTasks).optional(),
 })
 
-/** Params of `subscriptions/listen` (MCP 2026-07-28). Throws `rpc.params`. */
+/** Params of `subscriptions/listen` (MCP 2026-07-28, extension tasks); tasks by the ids that the client knows. Throws `rpc.params`. */
 export function parseFilter(notifications: unknown): ChangeFilter {
   const parsed = schema.safeParse(notifications)
   if (!parsed.success) {
@@ -41,10 +49,11 @@ export function parseFilter(notifications: unknown): ChangeFilter {
     )
     throw new Fault('rpc.params', { data: { field: 'notifications', issues } })
   }
-  const { resourceSubscriptions = [], ...lists } = parsed.data
+  const { resourceSubscriptions = [], taskIds = [], ...lists } = parsed.data
   return {
     lists: new Set(listChanges.filter((change) => lists[`${change}ListChanged`])),
     uris: new Set(resourceSubscriptions),
+    tasks: new Set(taskIds),
   }
 }
 
@@ -55,6 +64,7 @@ export function parseFilter(notifications: unknown): ChangeFilter {
 export async function listen(context: Context): Promise<undefined> {
   const { call, deps, flight } = context
   const filter = parseFilter(context.params.notifications)
+  if (filter.tasks.size > 0) requireTasks(context)
   const { notices } = deps
   const listener = new Listener(context, filter)
   const leave = notices.admit(listener, context.party.principalKey)
@@ -78,6 +88,13 @@ export async function listen(context: Context): Promise<undefined> {
   return undefined
 }
 
+/** What is decided on at a moment. */
+interface Now {
+  readonly access: Access
+  readonly index: PolicyIndex
+  readonly circumstances: Circumstances
+}
+
 /** One client's stream and what it hears on it. */
 export class Listener {
   readonly #context: Context
@@ -87,13 +104,15 @@ export class Listener {
   readonly #ended = Promise.withResolvers<Fault | undefined>()
   #over = false
   #writer: SseWriter | undefined
-  #access: Access
+  #now: Now
+  /** By server and its own id of a task: what the client calls it. */
+  readonly #tasks = new Map<string, OwnTask & { readonly taskId: string }>()
 
   constructor(context: Context, filter: ChangeFilter) {
-    const { deps, access, party } = context
+    const { deps, access, party, call } = context
     this.#context = context
     this.#filter = filter
-    this.#access = access
+    this.#now = { access, index: call.index, circumstances: call.circumstances }
     this.#outbox = new Outbox(deps.clock, () =>
       this.#writer && !this.#over ? ({ method, params = {} }) => this.#send(method, params) : undefined,
     )
@@ -103,8 +122,9 @@ export class Listener {
         party,
         lists: filter.lists,
         maxServers: Number.POSITIVE_INFINITY,
-        heard: (notification) => {
-          if (!this.#over) this.#outbox.push(notification)
+        heard: (notification, server) => {
+          const told = notification.method === taskMethod ? this.#task(notification, server) : notification
+          if (told && !this.#over) this.#outbox.push(told)
         },
       },
       access,
@@ -116,14 +136,22 @@ export class Listener {
     const { call, flight, deps } = this.#context
     flight.stop.on((reason) => this.end(reason instanceof Fault ? reason : undefined))
     const unfollow = deps.standing?.follow(call, {
-      changed: (index, circumstances) => this.#decide(deps.accessOf(index, call.principal, circumstances)),
+      changed: (index, circumstances) =>
+        this.#decide({ access: deps.accessOf(index, call.principal, circumstances), index, circumstances }),
       ended: (fault) => this.end(fault),
     })
     try {
       await this.#join()
       if (this.#over && flight.stop.reason instanceof Cancelled) return undefined
       this.#writer = flight.stream()
-      const granted: ChangeFilter = { lists: this.#filter.lists, uris: this.#places.uris }
+      const tasks = [...this.#tasks.values()].filter(({ inner, server }) =>
+        this.#places.tellsOf(inner, server),
+      )
+      const granted: ChangeFilter = {
+        lists: this.#filter.lists,
+        uris: this.#places.uris,
+        tasks: new Set(tasks.map(({ taskId }) => taskId)),
+      }
       await this.#send('notifications/subscriptions/acknowledged', {
         notifications: toSubscriptionFilter(granted),
       })
@@ -152,6 +180,12 @@ export class Listener {
       ),
     )
     for (const [uri, [likeliest]] of holders) if (likeliest) this.#places.assign(uri, likeliest)
+    for (const taskId of this.#filter.tasks) {
+      const task = openTask(this.#context, taskId)
+      if (!task) continue
+      this.#tasks.set(`${task.server.id}\n${task.inner}`, { ...task, taskId })
+      this.#places.follow(task.inner, task.server)
+    }
     this.#places.take()
     const stop = new Stop().limit(acknowledgeMs)
     flight.stop.on((reason) => stop.stop(reason))
@@ -161,14 +195,31 @@ export class Listener {
   }
 
   /** The policy may be another one: servers come and go, and with them what the lists hold. */
-  #decide(access: Access): void {
-    const former = this.#access
+  #decide(now: Now): void {
+    const former = this.#now.access
+    const { access } = now
+    this.#now = now
     if (access === former || this.#over) return
-    this.#access = access
     this.#places.take(access)
     if (fingerprint(former) === fingerprint(access)) return
     for (const change of this.#filter.lists)
       this.#outbox.push({ jsonrpc: '2.0', method: changedMethod(change) })
+  }
+
+  /**
+   * The task under the id that the client knows. Nothing where policy does not allow its tool any more, or guards have to
+   * look at a result: the client gets that by `tasks/get`.
+   */
+  #task(
+    { method, params = {} }: JsonRpcNotification,
+    { id }: ServerWorkload,
+  ): JsonRpcNotification | undefined {
+    const task = this.#tasks.get(`${id}\n${String(params.taskId)}`)
+    const decision = task && decideTask(this.#context, task, this.#now)
+    if (!decision?.allow) return undefined
+    const guards = this.#now.index.policies.get(decision.policyId ?? '')?.guards ?? []
+    if (guards.length > 0 && params.result !== undefined) return undefined
+    return { jsonrpc: '2.0', method, params: { ...params, taskId: task?.taskId } }
   }
 
   #send(method: string, params: JsonObject): void | Promise<void> {

@@ -1,5 +1,5 @@
 import type { Clock } from '../../../../shared/clock.ts'
-import { updatedMethod } from '../protocol/changes.ts'
+import { taskMethod, updatedMethod } from '../protocol/changes.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
 import type { JsonObject, JsonRpcNotification } from '../protocol/types.ts'
 
@@ -9,8 +9,8 @@ const pauseMs = 50
 const maxWaiting = 512
 /** Larger params of a server are dropped from a notice of change, which says all by its method. */
 const maxParamsChars = 4_096
-/** A larger line of a log is not kept for later. */
-const maxLogChars = 16_384
+/** A larger line of a log, or a larger task, is not kept for later. */
+const maxWholeChars = 16_384
 
 /** Sends one notification; a promise while the client takes no more. Undefined: there is no stream to send it on. */
 export type Send = (notification: JsonRpcNotification) => void | Promise<void>
@@ -39,8 +39,9 @@ export class Outbox {
   push(notification: JsonRpcNotification): void {
     const { method, params } = notification
     const log = method === 'notifications/message'
-    if (log && JSON.stringify(params ?? {}).length > maxLogChars) return
-    const key = log ? `${method}\n${++this.#serial}` : keyOf(method, params?.uri)
+    if ((log || method === taskMethod) && JSON.stringify(params ?? {}).length > maxWholeChars) return
+    const about = method === taskMethod ? params?.taskId : params?.uri
+    const key = log ? `${method}\n${++this.#serial}` : keyOf(method, about)
     this.#waiting.set(key, log ? notification : { jsonrpc: '2.0', method, params: passable(method, params) })
     if (this.#waiting.size > maxWaiting) {
       const [oldest] = this.#waiting.keys()
@@ -74,13 +75,13 @@ export class Outbox {
   }
 }
 
-const keyOf = (method: string, uri: unknown): string =>
-  method === updatedMethod ? `${method}\n${String(uri)}` : method
+const keyOf = (method: string, about: unknown): string =>
+  method === updatedMethod || method === taskMethod ? `${method}\n${String(about)}` : method
 
 /** A server's params without fields of the protocol, which are the gateway's to write. */
 function passable(method: string, params: JsonObject | undefined): JsonObject {
   if (!params) return {}
-  if (JSON.stringify(params).length > maxParamsChars)
+  if (method !== taskMethod && JSON.stringify(params).length > maxParamsChars)
     return method === updatedMethod ? { uri: params.uri } : {}
   const { _meta, ...rest } = params
   const own = Object.entries(isObject(_meta) ? _meta : {}).filter(

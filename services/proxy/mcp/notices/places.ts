@@ -34,6 +34,8 @@ export class Places {
   readonly #places = new Map<string, Place>()
   /** Watched resources by the id of the server that was found for them. */
   readonly #uris = new Map<string, Set<string>>()
+  /** Tasks by the id of their server. */
+  readonly #tasks = new Map<string, Set<string>>()
 
   constructor(options: PlacesOptions, access: Access) {
     this.#options = options
@@ -69,6 +71,15 @@ export class Places {
 
   assign(uri: string, { id }: ServerWorkload): void {
     this.#uris.set(id, (this.#uris.get(id) ?? new Set()).add(uri))
+  }
+
+  /** The server is asked to tell of its task of this id, with the next `take`. */
+  follow(taskId: string, { id }: ServerWorkload): void {
+    this.#tasks.set(id, (this.#tasks.get(id) ?? new Set()).add(taskId))
+  }
+
+  tellsOf(taskId: string, { id }: ServerWorkload): boolean {
+    return this.#places.get(id)?.channel.tellsOf(taskId) ?? false
   }
 
   /** Nobody is asked for `uri` any more. Gives whether somebody was. */
@@ -127,6 +138,7 @@ export class Places {
     return {
       lists: heard ? new Set([...this.#options.lists].filter(may)) : noChanges.lists,
       uris: may('resources') ? new Set(this.#uris.get(id)) : noChanges.uris,
+      tasks: may('tools') ? new Set(this.#tasks.get(id)) : noChanges.tasks,
     }
   }
 }

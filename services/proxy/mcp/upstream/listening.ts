@@ -215,7 +215,7 @@ export function createListening(deps: ListeningDeps) {
 /** Whether anything can come on the stream of a session: changes, or for a live client questions and logs. */
 function speaks({ capabilities }: LegacySession, { live, capabilities: own }: Party): boolean {
   if (live && (capabilities.logging !== undefined || Object.keys(own).length > 0)) return true
-  return !isEmpty(offered(capabilities, { lists: new Set(listChanges), uris: new Set(['']) }))
+  return !isEmpty(offered(capabilities, { ...noChanges, lists: new Set(listChanges), uris: new Set(['']) }))
 }
 
 /** A stop of its own that ends with another one. */
