@@ -6,7 +6,6 @@ import type { Access } from '../access.ts'
 import type { Context } from '../context.ts'
 import { Cancelled } from '../flight.ts'
 import { holdersOf } from '../holders.ts'
-import { decideTask, type OwnTask, openTask, requireTasks } from '../methods/tasks.ts'
 import {
   type ChangeFilter,
   changedMethod,
@@ -19,6 +18,7 @@ import { isObject } from '../protocol/jsonrpc.ts'
 import { metaKeys } from '../protocol/shape.ts'
 import type { JsonObject, JsonRpcNotification, SseWriter } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
+import { decideTask, type OwnTask, openTask, requireTasks } from '../tasks.ts'
 import { fingerprint } from './fingerprint.ts'
 import { Outbox } from './outbox.ts'
 import { Places } from './places.ts'
