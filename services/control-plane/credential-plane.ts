@@ -7,6 +7,7 @@ import { documentUrl, registerClientDocuments } from './credentials/client-docum
 import { registerCompanySignIn } from './credentials/company-sign-in.ts'
 import { registerConnections } from './credentials/connect-routes.ts'
 import { createConnectStates } from './credentials/connect-states.ts'
+import { configuredTarget } from './credentials/connection-list.ts'
 import { createConnections } from './credentials/connections.ts'
 import { createEnterpriseTokens } from './credentials/enterprise-tokens.ts'
 import { createIdpAssertions } from './credentials/idp-assertions.ts'
@@ -16,6 +17,7 @@ import { createNetworks } from './credentials/networks.ts'
 import { createOAuthClients } from './credentials/oauth-clients.ts'
 import { createOwnTokens } from './credentials/own-tokens.ts'
 import { createProvider } from './credentials/providers/index.ts'
+import { createRenewal } from './credentials/renewal.ts'
 import { createSharedAccounts } from './credentials/shared-account.ts'
 import { registerSharedAccounts, type SharedAdministration } from './credentials/shared-routes.ts'
 import { createTickets } from './credentials/tickets.ts'
@@ -65,6 +67,8 @@ export interface CredentialPlane {
   shared(): SharedAdministration | undefined
   /** The person signed out: gateways drop what their sign-in gave. */
   signedOut(subject: string): void
+  /** Renews tokens that end soon and are in use; to be called every few seconds. */
+  renew(): Promise<void>
   /** Deletes what has expired. */
   sweep(): void
   close(): Promise<void>
@@ -102,7 +106,23 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
     return provider && documentUrl(origin(), provider)
   })
   const networks = createNetworks()
-  const tokens = createUserTokens({ vault, changes, clock, random, log })
+  const tokens = createUserTokens({
+    vault,
+    changes,
+    clock,
+    random,
+    log,
+    ended: (stored, reason) =>
+      audit.add({
+        category: 'CredentialProvider',
+        activity: 'Connection ended',
+        actor: { type: 'User', displayName: stored.subject === '' ? 'everyone' : stored.subject },
+        target: stored.serverId === '' ? stored.providerId : stored.serverId,
+        outcome: 'Failure',
+        severity: 'Warn',
+        detail: { credentialProviderId: stored.providerId, reason },
+      }),
+  })
   const issued = createIssuedCredentials(clock, random)
   const issuer = (): string => snapshots.current().config.authorizationServer.issuer
   const own = createOwnTokens({ issuer, keys: () => keys.privateJwks().keys, clock })
@@ -118,6 +138,20 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
   })
   let administration: SharedAdministration | undefined
   const connections = createConnections({ vault, states, clients, networks, changes, origin, clock, log })
+  const renewal = createRenewal({
+    vault,
+    tokens,
+    grantOf: (stored) => {
+      if (stored.subject === '') {
+        const { credentialProviders } = snapshots.current().config
+        const config = credentialProviders.find(({ id }) => id === stored.providerId)
+        return config?.type === 'oauth-authorization-code' ? shared.grantOf(config) : undefined
+      }
+      if (!people.find(stored.subject)) return undefined
+      const target = configuredTarget(snapshots, stored.serverId, stored.providerId)
+      return target && connections.grantOf(target)
+    },
+  })
   return {
     issue: createCredentialIssuer({
       snapshots,
@@ -146,6 +180,7 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
         enterprise,
         snapshots,
         browser,
+        sessions,
         tickets,
         audit,
         origin,
@@ -175,6 +210,7 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
       })
     },
     shared: () => administration,
+    renew: () => renewal.tick(),
     signedOut: (subject) => {
       const { config } = snapshots.current()
       const opened = config.credentialProviders.filter(

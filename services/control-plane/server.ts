@@ -41,6 +41,7 @@ export interface ControlPlane {
 }
 
 const sweepEveryMs = 10 * 60_000
+const renewEveryMs = 10_000
 
 /** Builds the whole control plane and opens its two sockets. Throws Fault `config.invalid` or `listen.failed`. */
 export async function startControlPlane(deps: ControlPlaneDeps): Promise<ControlPlane> {
@@ -182,6 +183,8 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       rotate()
     }, sweepEveryMs)
     sweeper.unref()
+    const renewer = setInterval(() => void credentials.renew(), renewEveryMs)
+    renewer.unref()
 
     return {
       publicSocket,
@@ -189,6 +192,7 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
       reload: () => inTurn(async () => apply(await load())),
       stop: async () => {
         clearInterval(sweeper)
+        clearInterval(renewer)
         await turn.catch(() => {})
         fleet.close()
         await Promise.all([publicApp.close(), fleet.machineApp.close()])

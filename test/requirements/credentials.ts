@@ -163,5 +163,13 @@ export const credentials = {
       source: 'Documented surface: per-user credentials; architecture, Credential',
       text: "An agent without a person gets nobody's own account and no link to connect one.",
     },
+    'CRED-39': {
+      source: 'RFC 6749, 6; ARCHITECTURE, Credential',
+      text: 'Tokens in use are renewed in the background with jitter; one that ended is on the page and in the audit trail.',
+    },
+    'CRED-43': {
+      source: 'RFC 7662, 2',
+      text: 'A token that was revoked at the server is noticed before it is used, where an introspection endpoint is configured.',
+    },
   },
 } as const satisfies Area

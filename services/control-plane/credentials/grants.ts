@@ -18,6 +18,8 @@ export interface Grant {
   outbound(url: string): Outbound
   /** The authorization server no longer knows our client. */
   forgetClient(server: AuthorizationServer): void
+  /** RFC 7662, where the configuration names it. */
+  readonly introspectionUrl?: string | undefined
   /** Which authorization server is in charge now; undefined where nobody can say. */
   issuerNow(): Promise<string | undefined>
 }
@@ -64,6 +66,7 @@ export function userGrant(
     client: (server, clientId) => clients.known(provider, server, clientId),
     outbound: (url) => outboundOf(networks, target, url),
     forgetClient: (server) => clients.forget(provider, server),
+    introspectionUrl: provider.oauthIntrospectionUrl,
     issuerNow: () =>
       preview(target).then(
         ({ server }) => server.issuer,

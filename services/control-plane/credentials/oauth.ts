@@ -30,7 +30,7 @@ const timeoutSecs = 15
 
 /** The requests of one client at one authorization server, all of them through `outbound`. */
 function configuration(
-  server: AuthorizationServer,
+  server: openid.ServerMetadata,
   client: OAuthClient,
   outbound: Outbound,
 ): openid.Configuration {
@@ -170,6 +170,20 @@ export async function revoke(
     openid.tokenRevocation(configuration(server, client, outbound), token, { token_type_hint: hint }),
   )
   return true
+}
+
+/** RFC 7662: whether the token is active. Throws a Fault where nobody can say. */
+export function introspect(
+  server: AuthorizationServer,
+  client: OAuthClient,
+  url: string,
+  token: string,
+  outbound: Outbound,
+): Promise<boolean> {
+  return guarded(async () => {
+    const config = configuration({ ...server, introspection_endpoint: url }, client, outbound)
+    return (await openid.tokenIntrospection(config, token, { token_type_hint: 'access_token' })).active
+  })
 }
 
 type TokenAnswer = openid.TokenEndpointResponse & openid.TokenEndpointResponseHelpers

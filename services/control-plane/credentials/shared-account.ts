@@ -19,7 +19,12 @@ export interface SharedAccounts {
   locate(config: SharedConfig): Promise<{ server: AuthorizationServer; issuerKnown: boolean }>
   begin(config: SharedConfig, browser: string): Promise<URL>
   /** Throws Misdirected, GrantEnded, Fault as `Connections.finish` does. */
-  finish(ask: { config: SharedConfig; browser: string | undefined; query: URLSearchParams }): Promise<void>
+  finish(ask: {
+    config: SharedConfig
+    browser: string | undefined
+    query: URLSearchParams
+    by: string
+  }): Promise<void>
   find(config: SharedConfig): StoredCredential | undefined
   grantOf(config: SharedConfig): Grant
   /** Forgets the tokens, then asks the authorization server to. */
@@ -109,7 +114,7 @@ export function createSharedAccounts(deps: {
       return url
     },
 
-    finish: async ({ config, browser, query }) => {
+    finish: async ({ config, browser, query, by }) => {
       const state = states.take(query.get('state'))
       if (!state || state.providerId !== config.id || state.subject !== '') throw new Misdirected('unknown')
       if (browser !== state.browser) throw new Misdirected('browser')
@@ -139,6 +144,7 @@ export function createSharedAccounts(deps: {
         },
         account,
         state.scope ?? '',
+        by,
       )
       log.info({ providerId: config.id, account }, 'shared account authorized')
     },
@@ -148,6 +154,7 @@ export function createSharedAccounts(deps: {
       client: (server, clientId) => clients.known(config, server, clientId),
       outbound: () => networks.only(config.allowedNetworks),
       forgetClient: (server) => clients.forget(config, server),
+      introspectionUrl: config.oauthIntrospectionUrl,
       // The configuration says where; nothing else can.
       issuerNow: async () => undefined,
     }),

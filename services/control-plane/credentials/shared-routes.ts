@@ -3,6 +3,7 @@ import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { AuditLog } from '../events/audit.ts'
 import type { SnapshotSource } from '../fleet/snapshots.ts'
+import type { BrowserSessions } from '../identity/browser-session.ts'
 import type { BrowserBinding } from '../identity/csrf.ts'
 import { sendPage } from '../pages/layout.ts'
 import { messagePage } from '../pages/message.ts'
@@ -19,6 +20,7 @@ export interface SharedRoutesDeps {
   readonly enterprise: Pick<EnterpriseTokens, 'discover'>
   readonly snapshots: SnapshotSource
   readonly browser: BrowserBinding
+  readonly sessions: Pick<BrowserSessions, 'current'>
   readonly tickets: Tickets
   readonly audit: Pick<AuditLog, 'add'>
   readonly origin: () => string
@@ -41,7 +43,7 @@ type Route = { Params: { id: string }; Querystring: Record<string, unknown> }
 
 /** The pages on which an administrator authorizes a shared account: the link is the right to do so, sign-in is not. */
 export function registerSharedAccounts(app: FastifyInstance, deps: SharedRoutesDeps): SharedAdministration {
-  const { shared, enterprise, snapshots, browser, tickets, audit, origin, log } = deps
+  const { shared, enterprise, snapshots, browser, sessions, tickets, audit, origin, log } = deps
   const configOf = (id: string): SharedConfig | undefined => {
     const found = snapshots.current().config.credentialProviders.find((each) => each.id === id)
     return found?.type === 'oauth-authorization-code' ? found : undefined
@@ -118,7 +120,9 @@ export function registerSharedAccounts(app: FastifyInstance, deps: SharedRoutesD
     if (!config) return sendPage(reply, 400, linkExpiredPage())
     try {
       const query = new URL(request.url, 'http://localhost').searchParams
-      await shared.finish({ config, browser: browser.id(request), query })
+      const user = await sessions.current(request)
+      const by = user?.email ?? user?.subject ?? 'administrator'
+      await shared.finish({ config, browser: browser.id(request), query, by })
       note('Shared account authorized', config.id, request)
       return sendPage(
         reply,

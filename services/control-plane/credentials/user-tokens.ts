@@ -8,8 +8,14 @@ import { covers, unionOf } from '../../../shared/www-authenticate.ts'
 import type { CredentialChanges } from '../fleet/credential-changes.ts'
 import type { Grant } from './grants.ts'
 import { Refused } from './issued.ts'
-import { GrantEnded, refresh, type Tokens } from './oauth.ts'
-import type { CredentialKey, StoredCredential, TokenSet, Vault } from './vault.ts'
+import { GrantEnded, introspect, refresh, type Tokens } from './oauth.ts'
+import {
+  type CredentialKey,
+  longestAheadMs,
+  type StoredCredential,
+  type TokenSet,
+  type Vault,
+} from './vault.ts'
 
 export interface UserToken {
   readonly accessToken: string
@@ -37,6 +43,8 @@ export interface UserTokens {
    * succeed later and the token at hand is over; Refused where the owner was asked for a scope before and did not get it.
    */
   get(ask: UserTokenAsk): Promise<UserToken | OwnerNeeded>
+  /** Renews a token that ends soon, for whoever asks next. Never throws: what fails is tried again, or its owner is needed. */
+  renewAhead(ask: Pick<UserTokenAsk, 'key' | 'grant'>): Promise<void>
 }
 
 export interface UserTokensDeps {
@@ -45,11 +53,12 @@ export interface UserTokensDeps {
   readonly clock: Clock
   /** 0 ≤ random() < 1. */
   readonly random: () => number
+  /** A connection ended for good: its owner has to connect again. */
+  readonly ended: (stored: StoredCredential, reason: string) => void
   readonly log: Logger
 }
 
 /** A token is renewed in the last minute of its life, or the last fifth of a short one. */
-const aheadMs = 60_000
 const aheadShare = 0.2
 /** A token with less left than this is not handed out: it would expire on its way. */
 const marginMs = 2_000
@@ -58,13 +67,19 @@ const maxRefusals = 3
 const youngMs = 5_000
 /** What asking the server for its authorization server may take, while calls wait. */
 const movedMs = 3_000
+/** A server that says which tokens were revoked is asked about one at most this often, and waited for so long. */
+const introspectEveryMs = 60_000
+const introspectMs = 3_000
 const backoff = { baseMs: 1_000, capMs: 60_000, floorMs: 250 }
 
 export function createUserTokens(deps: UserTokensDeps): UserTokens {
-  const { vault, changes, clock, random, log } = deps
+  const { vault, changes, clock, random, ended, log } = deps
   const running = new Map<string, Promise<StoredCredential | undefined>>()
   const failures = new LRUCache<string, { count: number; notBefore: number }>({ max: 10_000 })
   const refusals = new LRUCache<string, number>({ max: 10_000 })
+  const checks = new LRUCache<string, { token: string; at: number; revoked: Promise<boolean> }>({
+    max: 10_000,
+  })
 
   const about = (stored: CredentialKey) => ({
     subject: stored.subject,
@@ -74,6 +89,7 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
   const breakOff = (stored: StoredCredential, reason: string): void => {
     if (!vault.markBroken(stored, reason)) return
     log.warn({ ...about(stored), reason }, 'connection needs its owner')
+    ended(stored, reason)
     changes.publish(stored)
   }
 
@@ -157,7 +173,8 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
     }
     const id = keyOf(ask.key)
     let tokens = vault.open(ask.key)
-    const rejected = ask.rejected !== undefined && fits(ask.rejected, tokens.accessToken)
+    const rejected =
+      (ask.rejected !== undefined && fits(ask.rejected, tokens.accessToken)) || (await revoked(ask, tokens))
     const due = stored.expiresAt !== null && stored.expiresAt - clock.now() < ahead(stored, random())
     const renewable = tokens.refreshToken !== null || over(stored)
     const waiting = clock.now() < (failures.get(id)?.notBefore ?? 0)
@@ -177,19 +194,64 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
   }
 
   const moved = async ({ grant }: UserTokenAsk, { server }: TokenSet): Promise<boolean> => {
-    let timer: NodeJS.Timeout | undefined
-    const limit = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, movedMs)
-    })
-    const now = await Promise.race([grant.issuerNow(), limit])
-    clearTimeout(timer)
+    const now = await within(grant.issuerNow(), movedMs)
     return typeof now === 'string' && now !== server.issuer
+  }
+
+  /** Whether the server says that a token is over before its time (RFC 7662). No answer is no. */
+  const revoked = ({ key, grant }: UserTokenAsk, tokens: TokenSet): Promise<boolean> => {
+    const url = grant.introspectionUrl
+    const client = url === undefined ? undefined : grant.client(tokens.server, tokens.clientId)
+    if (url === undefined || !client) return Promise.resolve(false)
+    const id = keyOf(key)
+    const known = checks.get(id)
+    const token = createHash('sha256').update(tokens.accessToken).digest('base64url')
+    if (known?.token === token && clock.now() - known.at < introspectEveryMs) return known.revoked
+    const asked = introspect(tokens.server, client, url, tokens.accessToken, grant.outbound(url)).then(
+      (active) => {
+        if (!active) log.info(about(key), 'token is revoked at the server')
+        return !active
+      },
+      (error: unknown) => {
+        log.warn({ ...about(key), reason: Fault.from(error).detail }, 'introspection failed')
+        return false
+      },
+    )
+    const answer = within(asked, introspectMs).then((found) => found === true)
+    checks.set(id, { token, at: clock.now(), revoked: answer })
+    return answer
+  }
+
+  const renewAhead: UserTokens['renewAhead'] = async (ask) => {
+    try {
+      const stored = vault.find(ask.key)
+      if (stored?.state !== 'connected' || stored.expiresAt === null) return
+      const tokens = vault.open(ask.key)
+      const waiting = clock.now() < (failures.get(keyOf(ask.key))?.notBefore ?? 0)
+      if (waiting || tokens.refreshToken === null) return
+      if (stored.expiresAt - clock.now() >= ahead(stored, random())) return
+      await renewOnce(stored, tokens, ask, false)
+    } catch (error) {
+      log.error({ ...about(ask.key), err: error }, 'renewing ahead failed')
+    }
   }
 
   const over = (stored: StoredCredential): boolean =>
     stored.expiresAt !== null && stored.expiresAt - clock.now() < marginMs
 
-  return { get }
+  return { get, renewAhead }
+}
+
+async function within<T>(work: Promise<T>, ms: number): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined
+  const limit = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, ms, undefined)
+  })
+  try {
+    return await Promise.race([work, limit])
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 function keyOf(key: CredentialKey): string {
@@ -204,7 +266,7 @@ const reconnect = ({ lastError }: StoredCredential): OwnerNeeded => ({
 /** With jitter: tokens that were issued together are not renewed together. */
 function ahead(stored: StoredCredential, random: number): number {
   const life = (stored.expiresAt ?? 0) - stored.refreshedAt
-  return Math.max(marginMs, Math.min(aheadMs, life * aheadShare) * (1 - random * 0.25))
+  return Math.max(marginMs, Math.min(longestAheadMs, life * aheadShare) * (1 - random * 0.25))
 }
 
 /** Whether a digest is of this token or of the header that carried it. */

@@ -39,6 +39,8 @@ export interface StoredCredential extends CredentialKey {
   readonly refreshedAt: number
   readonly lastUsedAt: number | null
   readonly lastError: string | null
+  /** Who authorized it for everyone; null for a person's own. */
+  readonly connectedBy: string | null
 }
 
 export interface NewTokens {
@@ -49,11 +51,19 @@ export interface NewTokens {
 
 export interface Vault {
   find(key: CredentialKey): StoredCredential | undefined
+  /** Connected, used lately, and ending within the longest time ahead that any is renewed. */
+  endingSoon(): StoredCredential[]
   list(issuer: string, subject: string): StoredCredential[]
   /** Throws Fault `internal` where the row is not the one that was sealed. */
   open(stored: CredentialKey): TokenSet
   /** A new connection in place of a former one. */
-  connect(key: CredentialKey, fresh: NewTokens, account: string | null, requestedScopes: string): void
+  connect(
+    key: CredentialKey,
+    fresh: NewTokens,
+    account: string | null,
+    requestedScopes: string,
+    by?: string,
+  ): void
   /** Replaces the tokens unless the connection changed since `stored`; answers whether it did. */
   swap(stored: StoredCredential, fresh: NewTokens): boolean
   /** The connection needs its owner; the same condition. */
@@ -66,6 +76,11 @@ export interface Vault {
 const maxSealedBytes = 128 << 10
 /** A use is written down at most this often: a busy connection should not cost a write per call. */
 const useEveryMs = 60_000
+/** How long ahead of its end a token is renewed at most. */
+export const longestAheadMs = 60_000
+/** Somebody who used it in this time is about to use it again. */
+const lately = 15 * 60_000
+const maxEnding = 1_000
 
 /** People's tokens, sealed; a row's four keys are the seal's context, so that a row moved to another person does not open. */
 export function createVault(db: DatabaseSync, sealer: Sealer, clock: Clock): Vault {
@@ -76,13 +91,15 @@ export function createVault(db: DatabaseSync, sealer: Sealer, clock: Clock): Vau
   )
   const insert = db.prepare(`INSERT INTO user_credential
     (issuer, subject, server_id, provider_id, version, state, sealed, account, scopes, requested_scopes,
-     authorization_server, expires_at, connected_at, refreshed_at)
-    VALUES (?, ?, ?, ?, ?, 'connected', ?, ?, ?, ?, ?, ?, ?, ?)
+     authorization_server, expires_at, connected_at, refreshed_at, connected_by)
+    VALUES (?, ?, ?, ?, ?, 'connected', ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET version = excluded.version, state = 'connected', sealed = excluded.sealed,
       account = excluded.account, scopes = excluded.scopes,
       requested_scopes = excluded.requested_scopes, authorization_server = excluded.authorization_server,
       expires_at = excluded.expires_at, connected_at = excluded.connected_at, refreshed_at = excluded.refreshed_at,
-      last_error = NULL`)
+      connected_by = excluded.connected_by, last_error = NULL`)
+  const selectEnding = db.prepare(`SELECT * FROM user_credential
+    WHERE state = 'connected' AND expires_at < ? AND last_used_at > ? ORDER BY expires_at LIMIT ${maxEnding}`)
   const update =
     db.prepare(`UPDATE user_credential SET version = version + 1, state = 'connected', sealed = ?,
     scopes = ?, expires_at = ?, refreshed_at = ?, last_error = NULL WHERE ${where} AND version = ?`)
@@ -116,7 +133,8 @@ export function createVault(db: DatabaseSync, sealer: Sealer, clock: Clock): Vau
       const plain = sealer.open(Buffer.from(row.sealed as Uint8Array), context(key))
       return tokenSetSchema.parse(JSON.parse(plain.toString('utf8')))
     },
-    connect: (key, { tokens, scopes, expiresAt }, account, requestedScopes) =>
+    endingSoon: () => selectEnding.all(clock.now() + longestAheadMs, clock.now() - lately).map(read),
+    connect: (key, { tokens, scopes, expiresAt }, account, requestedScopes, by) =>
       transaction(db, () => {
         const now = clock.now()
         const version = (find(key)?.version ?? 0) + 1
@@ -132,6 +150,7 @@ export function createVault(db: DatabaseSync, sealer: Sealer, clock: Clock): Vau
           expiresAt,
           now,
           now,
+          by ?? null,
         )
       }),
     swap: (stored, { tokens, scopes, expiresAt }) =>
@@ -166,5 +185,6 @@ function read(row: Record<string, unknown>): StoredCredential {
     refreshedAt: Number(row.refreshed_at),
     lastUsedAt: number(row.last_used_at),
     lastError: text(row.last_error),
+    connectedBy: text(row.connected_by),
   }
 }

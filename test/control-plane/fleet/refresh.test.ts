@@ -148,3 +148,86 @@ test('a token without an end and without a refresh token is used until it is ref
   t.match(answer, { kind: 'headers', expiresAt: null })
   t.equal(refreshes(upstream.grants, 'ann-at-notes'), 0)
 })
+
+test('what is in use is renewed in the background, spread by jitter, and no call waits for it', async (t) => {
+  proves(t, 'CRED-39')
+  const { upstream, plane } = await scene(t)
+  await connect(plane, upstream, 'ann')
+  await connect(plane, upstream, 'bob')
+  const first = tokenOf(await plane.ask('ann'))
+  plane.clock.offset += 200_000
+  await plane.plane.renew()
+  t.equal(upstream.grants.filter((line) => line.startsWith('refresh_token')).length, 0, '100 s are left')
+  // Of the last 60 s of 300 s, jitter of one half takes an eighth: at 52.5 s.
+  plane.clock.offset += 45_000
+  await plane.plane.renew()
+  t.equal(refreshes(upstream.grants, 'ann-at-notes'), 0, '55 s are left: not by this one’s jitter')
+  plane.clock.offset += 5_000
+  await Promise.all([plane.plane.renew(), plane.plane.renew(), plane.ask('ann')])
+  t.equal(refreshes(upstream.grants, 'ann-at-notes'), 1, 'once, beside a call that asks')
+  t.equal(refreshes(upstream.grants, 'bob-at-notes'), 0, 'Bob used nothing')
+  const requests = upstream.requests.length
+  t.not(tokenOf(await plane.ask('ann')), first)
+  t.equal(upstream.requests.length, requests, 'the call finds it done')
+  plane.clock.offset += 3_600_000
+  await plane.plane.renew()
+  t.equal(refreshes(upstream.grants, 'ann-at-notes'), 1, 'an hour without use: left alone')
+})
+
+test('a grant that ended is noticed in the background: on the page, in the audit trail, at the gateways', async (t) => {
+  proves(t, 'CRED-39')
+  const { upstream, plane } = await scene(t)
+  const browser = new Browser()
+  await connect(plane, upstream, 'ann', browser)
+  await plane.ask('ann')
+  await upstream.revokeGrants('ann-at-notes')
+  plane.clock.offset += 260_000
+  await plane.plane.renew()
+  t.match((await browser.get(`${plane.origin}/connections`)).text, /Needs to be connected again/)
+  t.match(plane.audit()[0], {
+    category: 'CredentialProvider',
+    activity: 'Connection ended',
+    target: 'notes',
+    actor: { displayName: 'ann@example.com' },
+    detail: { credentialProviderId: 'notes-account', reason: 'invalid_grant' },
+  })
+  t.equal(plane.changed.length, 2, 'connected, ended')
+  await plane.plane.renew()
+  t.equal(
+    (plane.audit() as { activity: string }[]).filter((each) => each.activity === 'Connection ended').length,
+    1,
+    'told once',
+  )
+})
+
+test('a token that was revoked at the server is noticed before it is used, and asked about once a minute', async (t) => {
+  proves(t, 'CRED-43')
+  const { upstream, plane } = await scene(t)
+  const [provider] = plane.snapshots.current().config.credentialProviders
+  await plane.apply({
+    credentialProviders: [
+      {
+        ...(provider as { id: string; type: string }),
+        name: undefined,
+        oauthIntrospectionUrl: `${upstream.issuer}/token/introspection`,
+      },
+      { id: 'key', type: 'none' },
+      { id: 'none', type: 'none' },
+    ],
+  })
+  await connect(plane, upstream, 'ann')
+  const asked = () => upstream.requests.filter((line) => line === 'POST /token/introspection').length
+  const [first] = await Promise.all(Array.from({ length: 20 }, () => plane.ask('ann')))
+  t.equal(asked(), 1, 'for all who ask')
+  await plane.ask('ann')
+  t.equal(asked(), 1, 'and for a minute')
+  await upstream.endTokens()
+  plane.clock.offset += 61_000
+  const second = tokenOf(await plane.ask('ann'))
+  t.not(second, tokenOf(first!))
+  t.equal(await upstream.accountOf(second), 'ann-at-notes', 'a fresh one')
+  await upstream.endTokens()
+  await upstream.revokeGrants('ann-at-notes')
+  plane.clock.offset += 61_000
+  t.match(await plane.ask('ann'), { kind: 'authorization_required', reason: 'invalid_grant' })
+})

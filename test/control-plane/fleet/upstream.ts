@@ -21,6 +21,8 @@ export interface Upstream {
   /** The account that a token is of, as the resource sees it; undefined where it refuses it. */
   accountOf(token: string): Promise<string | undefined>
   revokeGrants(account: string): Promise<void>
+  /** Every access token that lives is over at once. */
+  endTokens(): Promise<void>
   close(): Promise<void>
 }
 
@@ -41,6 +43,7 @@ export async function startUpstream(options: UpstreamOptions = {}): Promise<Upst
   const as = await listen()
   const mcp = await listen()
   const resource = `${mcp.origin}/mcp`
+  const live = new Set<string>()
   const grantIds = new Map<string, Set<string>>()
   const provider = new Provider(as.origin, {
     clients: (options.clients ?? []) as never,
@@ -56,6 +59,7 @@ export async function startUpstream(options: UpstreamOptions = {}): Promise<Upst
       devInteractions: { enabled: false },
       registration: { enabled: options.registration ?? true },
       revocation: { enabled: true },
+      introspection: { enabled: true },
       resourceIndicators: {
         enabled: true,
         defaultResource: () => resource,
@@ -99,6 +103,10 @@ export async function startUpstream(options: UpstreamOptions = {}): Promise<Upst
     revokeGrants: async (account) => {
       for (const id of grantIds.get(account) ?? []) await provider.RefreshToken.revokeByGrantId(id)
     },
+    endTokens: async () => {
+      for (const id of live) await (await provider.AccessToken.find(id))?.destroy()
+      live.clear()
+    },
     close: async () => {
       for (const { server } of [as, mcp]) {
         server.closeAllConnections()
@@ -106,6 +114,7 @@ export async function startUpstream(options: UpstreamOptions = {}): Promise<Upst
       }
     },
   }
+  provider.on('access_token.saved', ({ jti }) => live.add(jti))
   provider.on('grant.success', (ctx) => {
     upstream.grants.push(
       `${ctx.oidc.params?.grant_type} ${ctx.oidc.account?.accountId ?? ctx.oidc.entities.RefreshToken?.accountId}`,
