@@ -74,6 +74,8 @@ export const serverWorkloadSchema = z.object({
   credential: z.enum(['none', 'required']),
   /** CIDR blocks in private or loopback space that this server may resolve to; the rest of such space is refused. */
   allowedNetworks: z.array(z.string()),
+  /** Everyone gets the same tools: what one person was answered is shown to those who can not ask yet. */
+  publicTools: z.boolean().optional(),
   /** Absent: definitions of tools are taken as they come. */
   toolPinning: z
     .object({

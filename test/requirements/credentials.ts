@@ -171,5 +171,9 @@ export const credentials = {
       source: 'RFC 7662, 2',
       text: 'A token that was revoked at the server is noticed before it is used, where an introspection endpoint is configured.',
     },
+    'CRED-42': {
+      source: 'MCP 2026-07-28 server/tools, listing',
+      text: 'Tools that a server gives to everyone alike stay listed for who has no account there yet; others show one tool that says how to connect.',
+    },
   },
 } as const satisfies Area

@@ -104,6 +104,8 @@ export function createConfigSchema(readSecret: SecretReader) {
             .regex(/^[A-Za-z0-9.-]{1,32}$/, 'is no prefix, use up to 32 letters, digits, "-" and "."')
             .nullish(),
           allowedNetworks: networks,
+          /** Everyone gets the same tools: who has not connected an account yet is shown those that others got. */
+          publicTools: z.boolean().default(false),
           /** What becomes of a tool whose definition changes after it was approved. */
           toolPinning: z
             .strictObject({

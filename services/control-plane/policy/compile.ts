@@ -52,13 +52,14 @@ export function compileSnapshot(config: Config, inputs: CompileInputs): Snapshot
     ),
     trustProviders: config.trustProviders,
     servers: config.serverWorkloads.map(
-      ({ id, name, prefix, url, allowedNetworks, toolPinning }): ServerWorkload => ({
+      ({ id, name, prefix, url, allowedNetworks, publicTools, toolPinning }): ServerWorkload => ({
         id,
         name,
         prefix,
         url,
         credential: needsCredential(config, id) ? 'required' : 'none',
         allowedNetworks,
+        ...(publicTools ? { publicTools } : {}),
         ...(toolPinning.mode === 'off'
           ? {}
           : {

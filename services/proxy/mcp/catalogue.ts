@@ -153,7 +153,7 @@ export function createCatalogue(deps: {
         for (const item of list) if (isObject(item) && fits(kind, server, item, answer.era)) items.push(item)
         chars += answer.text?.length ?? JSON.stringify(list).length
         hint = Math.min(hint, typeof result.ttlMs === 'number' && result.ttlMs >= 0 ? result.ttlMs : 0)
-        shared &&= result.cacheScope === 'public'
+        shared &&= result.cacheScope === 'public' || (kind === 'tools' && server.publicTools === true)
         cursor = result.nextCursor
         if (typeof cursor !== 'string') break
       }

@@ -185,3 +185,37 @@ t.test('a server that demands more scope', async (t) => {
   t.equal((await call()).error?.code, 5022, 'the same token again is not tried')
   t.equal(asked.length, 6)
 })
+
+t.test('tools that are the same for everyone stay listed for who has no account yet', async (t) => {
+  proves(t, 'CRED-42')
+  const rig = await startRig()
+  const server = await startLegacy(ok)
+  t.teardown(async () => {
+    await Promise.all([rig.close(), server.close()])
+  })
+  const listed = async (subject: string) =>
+    (
+      (await post(rig, 'tools/list', {}, { 'x-subject': subject })).last.result!.tools as { name: string }[]
+    ).map(({ name }) => name)
+  rig.credentials.answer = (_server, _rejected, principal) =>
+    principal?.subject === 'ann'
+      ? { kind: 'headers', headers: [], expiresAt: null, credentialProviderId: 'cp' }
+      : {
+          kind: 'authorization_required',
+          url: 'https://gw.test/connect',
+          message: 'Connect Notes.',
+          elicitationId: 'e1',
+        }
+  const one = { prefix: 'notes', url: server.url, credential: 'required' as const }
+  rig.setServers([one])
+  t.same(await listed('ann'), ['notes_go'])
+  t.same(await listed('bob'), ['notes_connect'], 'what one person sees is never shown to another')
+  rig.setServers([{ ...one, id: 'public', publicTools: true }])
+  t.same(await listed('carl'), ['notes_connect'], 'nobody asked so far')
+  t.same(await listed('ann'), ['notes_go'])
+  t.same(await listed('bob'), ['notes_go'])
+  t.match((await post(rig, 'tools/call', { name: 'notes_go' }, { 'x-subject': 'bob' })).last.result, {
+    isError: true,
+    content: [{ text: /https:\/\/gw\.test\/connect/ }],
+  })
+})
