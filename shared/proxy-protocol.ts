@@ -19,6 +19,8 @@ export interface ProxyInfo {
   readonly authority: string | null
   /** `TLSv1.2` or `TLSv1.3`; null where the connection carries no TLS. */
   readonly tlsVersion: string | null
+  /** Process id of the front that wrote it, so that proxy knows whose connections to end politely when it retires. */
+  readonly front?: number
 }
 
 export interface DecodedProxyHeader {
@@ -39,7 +41,8 @@ const signature = Buffer.from('0d0a0d0a000d0a515549540a', 'hex')
 const fixedBytes = 16
 const command = { local: 0x20, proxy: 0x21 }
 const family = { unspec: 0x00, tcp4: 0x11, tcp6: 0x21 }
-const tlv = { alpn: 0x01, authority: 0x02, ssl: 0x20, sslVersion: 0x21 }
+/** 0xe0 to 0xef are for applications (§2.2.8). */
+const tlv = { alpn: 0x01, authority: 0x02, ssl: 0x20, sslVersion: 0x21, front: 0xe0 }
 /** PP2_CLIENT_SSL: the client connected over TLS. */
 const clientSsl = 0x01
 
@@ -83,6 +86,12 @@ export function encodeProxyHeader(info: ProxyInfo): Buffer {
     // `verify` is non-zero: no client certificate was presented and verified (§2.2.5).
     const ssl = Buffer.from([clientSsl, 0, 0, 0, 1])
     body.push(field(tlv.ssl, Buffer.concat([ssl, field(tlv.sslVersion, Buffer.from(info.tlsVersion))])))
+  }
+
+  if (info.front !== undefined) {
+    const front = Buffer.alloc(4)
+    front.writeUInt32BE(info.front)
+    body.push(field(tlv.front, front))
   }
 
   const head = Buffer.alloc(fixedBytes)
@@ -134,9 +143,11 @@ export function decodeProxyHeader(buffer: Buffer): DecodedProxyHeader | null {
   let alpn: string | null = null
   let authority: string | null = null
   let tlsVersion: string | null = null
+  let front: number | undefined
   eachField(buffer.subarray(ports + 4, length), (type, value) => {
     if (type === tlv.alpn) alpn = value.toString('latin1')
     else if (type === tlv.authority) authority = value.toString('utf8')
+    else if (type === tlv.front && value.length === 4) front = value.readUInt32BE()
     else if (type === tlv.ssl) {
       if (value.length < 5) throw new ProxyHeaderError('the TLS field is cut short')
       if (((value[0] ?? 0) & clientSsl) === 0) return
@@ -152,6 +163,7 @@ export function decodeProxyHeader(buffer: Buffer): DecodedProxyHeader | null {
       alpn,
       authority,
       tlsVersion,
+      ...(front === undefined ? {} : { front }),
     },
     length,
   }

@@ -33,6 +33,7 @@ export const layouts: Readonly<Record<ApplicationName, Layout>> = {
       AEMBIT_TLS_CERT_CHAIN_PATH: `${tlsFolder}/cert_chain.pem`,
       AEMBIT_TLS_PRIVATE_KEY_PATH: `${tlsFolder}/private_key.pem`,
       AEMBIT_ENROLMENT_SECRET_PATH: `${credentials('aembit_mcp_gateway')}/enrolment_secret`,
+      AEMBIT_ACME_EAB_HMAC_KEY_PATH: `${credentials('aembit_mcp_gateway')}/acme_eab_hmac_key`,
     },
     others: [],
     fixed: { AEMBIT_RUNTIME_DIR: '/run/aembit_mcp_gateway', AEMBIT_STATE_DIR: '/var/lib/aembit_mcp_gateway' },

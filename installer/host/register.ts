@@ -4,6 +4,7 @@ import { hostname } from 'node:os'
 import { z } from 'zod'
 import { controlPlaneSockets, layouts } from './layout.ts'
 
+const statePath = '/var/lib/aembit_agent_controller/agent-controller.json'
 const adminTokenPath = '/var/lib/aembit_control_plane/admin-token'
 const timeoutMs = 10_000
 const maxBytes = 64 * 1024
@@ -13,9 +14,11 @@ const codeSchema = z.object({ device_code: z.string().regex(/^\d{6}$/) })
 
 /**
  * On a machine with all three: makes a device code at the control plane and leaves it for the agent controller, which
- * spends it at its next start. 0: done; 1: the control plane refused, and said why.
+ * spends it at its next start. One that is registered, or was told how to register, is left alone.
  */
 export async function register(): Promise<number> {
+  const { AEMBIT_DEVICE_CODE: code, AEMBIT_AGENT_CONTROLLER_ID: id } = process.env
+  if (code || id || isRegistered()) return 0
   const token = readFileSync(adminTokenPath, 'utf8').trim()
   const name = hostname().slice(0, 64) || 'this machine'
   const { externalId } = controllerSchema.parse(await post('/api/v1/agent-controllers', token, { name }))
@@ -23,6 +26,15 @@ export async function register(): Promise<number> {
   const { envFile } = layouts.aembit_agent_controller
   appendFileSync(envFile, `AEMBIT_DEVICE_CODE=${codeSchema.parse(made).device_code}\n`)
   return 0
+}
+
+function isRegistered(): boolean {
+  try {
+    const { registration } = JSON.parse(readFileSync(statePath, 'utf8')) as { registration?: unknown }
+    return registration !== null && registration !== undefined
+  } catch {
+    return false
+  }
 }
 
 function post(path: string, token: string, body: unknown): Promise<unknown> {

@@ -6,7 +6,11 @@ import { type ApplicationName, layouts } from './layout.ts'
 export type Settings = Readonly<Record<string, string>>
 
 /** Two of which one at most is set: giving one takes the other back. */
-const exclusive = [['AEMBIT_DEVICE_CODE', 'AEMBIT_AGENT_CONTROLLER_ID']] as const
+const exclusive = [
+  ['AEMBIT_DEVICE_CODE', 'AEMBIT_AGENT_CONTROLLER_ID'],
+  ['AEMBIT_ACME_DIRECTORY_URL', 'AEMBIT_TLS_CERT_CHAIN_PATH'],
+  ['AEMBIT_ACME_DIRECTORY_URL', 'AEMBIT_TLS_PRIVATE_KEY_PATH'],
+] as const
 
 /** The settings in an environment: `AEMBIT_…` and the few documented names without it. Empty counts as absent. */
 export const settingsOf = (name: ApplicationName, env: Env): Settings =>

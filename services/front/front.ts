@@ -85,7 +85,10 @@ export async function startFront(context: ChildContext<'front'>): Promise<Runnin
   const timer = setInterval(report, statsEveryMs).unref()
 
   return {
-    command: ({ sockets }) => upstreams.set(sockets),
+    command: (message) => {
+      if (message.type === 'proxies') upstreams.set(message.sockets)
+      else listener.broke(message.socket)
+    },
     reconfigure: async (next) => {
       refuseOtherListeners(config, next)
       if (next.tls && JSON.stringify(next.tls) !== JSON.stringify(settings)) {

@@ -5,7 +5,7 @@ import type { TlsFiles } from '../../shared/config/tls-files.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import { encodeProxyHeader } from '../../shared/proxy-protocol.ts'
-import { type Relay, type RelayLimits, relay } from './relay.ts'
+import { type Joined, Relay, type RelayLimits } from './relay.ts'
 import { tlsOptions } from './tls.ts'
 import type { Upstreams } from './upstreams.ts'
 
@@ -126,6 +126,12 @@ export class Listener {
     return cut
   }
 
+  /** A proxy ended with answers unfinished: whoever may wait for one is told by the end of the connection. */
+  broke(path: string): void {
+    this.#upstreams.break(path)
+    for (const relay of this.#relays) relay.broke(path)
+  }
+
   #track(socket: Socket): void {
     this.counts.accepted++
     this.counts.connections++
@@ -140,39 +146,56 @@ export class Listener {
 
   async #join(client: Socket): Promise<void> {
     client.on('error', () => {})
-    let proxy: Socket
-    try {
-      proxy = await this.#upstreams.connect(() => !client.destroyed)
-    } catch (error) {
-      this.counts.proxyFailures++
-      this.#log.warn(
-        { client: client.remoteAddress, detail: Fault.from(error).detail },
-        'connection closed: no proxy',
-      )
-      client.destroy()
-      return
-    }
-    proxy.on('error', () => {})
-    const { remoteAddress, remotePort, localAddress, localPort } = client
-    if (client.destroyed || remoteAddress === undefined || localAddress === undefined) {
-      client.destroy()
-      proxy.destroy()
-      return
-    }
     const secure = client instanceof TLSSocket ? client : undefined
-    proxy.write(
-      encodeProxyHeader({
-        source: { address: remoteAddress, port: remotePort ?? 0 },
-        destination: { address: localAddress, port: localPort ?? 0 },
-        alpn: secure?.alpnProtocol || null,
-        authority: typeof secure?.servername === 'string' ? secure.servername : null,
-        tlsVersion: secure?.getProtocol() ?? null,
-      }),
-    )
-    const joined: Relay = relay(client, proxy, this.#limits, () => this.#relays.delete(joined))
-    this.#relays.add(joined)
+    const header = headerOf(client, secure)
+    const join = async (): Promise<Joined> => {
+      try {
+        const joined = await this.#upstreams.connect(() => !client.destroyed)
+        joined.socket.on('error', () => {})
+        if (header) joined.socket.write(header)
+        return joined
+      } catch (error) {
+        this.counts.proxyFailures++
+        this.#log.warn(
+          { client: client.remoteAddress, detail: Fault.from(error).detail },
+          'connection closed: no proxy',
+        )
+        throw error
+      }
+    }
+    const proxy = header && (await join().catch(() => undefined))
+    if (!proxy || client.destroyed) {
+      client.destroy()
+      proxy?.socket.destroy()
+      return
+    }
+    const moves =
+      secure?.alpnProtocol === 'h2'
+        ? null
+        : {
+            retired: (path: string) => this.#upstreams.retired(path),
+            broken: (path: string) => this.#upstreams.broken(path),
+            join,
+          }
+    const done = (): void => void this.#relays.delete(relay)
+    const relay: Relay = new Relay(client, proxy, { limits: this.#limits, moves, done })
+    this.#relays.add(relay)
     client.resume()
   }
+}
+
+/** What is said of a client to each proxy that it is joined to; undefined where it has gone already. */
+function headerOf(client: Socket, secure: TLSSocket | undefined): Buffer | undefined {
+  const { remoteAddress, remotePort, localAddress, localPort } = client
+  if (remoteAddress === undefined || localAddress === undefined) return undefined
+  return encodeProxyHeader({
+    source: { address: remoteAddress, port: remotePort ?? 0 },
+    destination: { address: localAddress, port: localPort ?? 0 },
+    alpn: secure?.alpnProtocol || null,
+    authority: typeof secure?.servername === 'string' ? secure.servername : null,
+    tlsVersion: secure?.getProtocol() ?? null,
+    front: process.pid,
+  })
 }
 
 /** `server.listen({fd})` as a promise. Throws Fault `listen.failed` with detail `<name>: <errno>`. */

@@ -1,9 +1,11 @@
 import { connect, type Socket } from 'node:net'
 import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
+import type { Joined } from './relay.ts'
 
 /** Pause before the same sockets are tried again; a new list from the supervisor cuts it short. */
 const retryMs = 50
+const rememberedBroken = 64
 
 /**
  * The proxy workers that take new connections. Each connection goes to the worker with the fewest of ours; where
@@ -16,6 +18,8 @@ export class Upstreams {
   readonly #load = new Map<string, number>()
   #changed = Promise.withResolvers<void>()
   #turn = 0
+  /** The newest of those that broke; older ones have no connection any more. */
+  readonly #broken: string[] = []
 
   constructor({ clock, waitMs }: { clock: Clock; waitMs: number }) {
     this.#clock = clock
@@ -29,17 +33,32 @@ export class Upstreams {
     this.#changed = Promise.withResolvers()
   }
 
+  /** Takes no new connections, and there is another one that does. */
+  retired(path: string): boolean {
+    return this.#sockets.length > 0 && !this.#sockets.includes(path)
+  }
+
+  /** Its process ended with answers unfinished. */
+  broken(path: string): boolean {
+    return this.#broken.includes(path)
+  }
+
+  break(path: string): void {
+    this.#broken.push(path)
+    if (this.#broken.length > rememberedBroken) this.#broken.shift()
+  }
+
   /**
    * A connected socket. Tries every worker, then again until `waitMs` are over or `wanted()` says that nobody waits
    * any more. Throws Fault `drain.timeout`.
    */
-  async connect(wanted: () => boolean): Promise<Socket> {
+  async connect(wanted: () => boolean): Promise<Joined> {
     const deadline = this.#clock.now() + this.#waitMs
     for (;;) {
       const changed = this.#changed.promise
       for (const path of this.#byLoad()) {
         const socket = await this.#tryConnect(path)
-        if (socket) return socket
+        if (socket) return { socket, path }
       }
       const left = deadline - this.#clock.now()
       if (left <= 0 || !wanted())

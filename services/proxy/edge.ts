@@ -288,12 +288,16 @@ export class Edge {
     }
   }
 
+  /** A front drains, or all of them: see Ingress. */
+  retire(front?: number): void {
+    this.#ingress?.retire(front)
+  }
+
   /** Stops accepting, lets what runs finish until the deadline, writes the last events; gives what was left. */
   async drain(deadlineMs: number): Promise<number> {
     const { check } = this.#context
     check('proxy.socket', 'stopping')
     clearInterval(this.#stats)
-    this.#keepAlive.closing = true
     const [left] = await Promise.all([this.#ingress?.drain(deadlineMs) ?? 0, this.#core.drain(deadlineMs)])
     await this.#core.close()
     // Until here other workers reach what is held here.

@@ -10,7 +10,8 @@ import type { Http2ServerRequest } from 'node:http2'
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from 'node:http2'
 import { createServer as createSocketServer, type Socket, type Server as SocketServer } from 'node:net'
 import type { Logger } from '../../shared/log.ts'
-import { createProxyHeaderReader, type Endpoint } from '../../shared/proxy-protocol.ts'
+import { createProxyHeaderReader, type Endpoint, type ProxyInfo } from '../../shared/proxy-protocol.ts'
+import { Farewell } from './farewell.ts'
 
 export interface IngressDeps {
   readonly log: Logger
@@ -32,9 +33,11 @@ export class Ingress {
   readonly #deps: IngressDeps
   readonly #listener: SocketServer
   readonly #sockets = new Set<Socket>()
-  readonly #sessions = new Set<ServerHttp2Session>()
+  /** HTTP/2 sessions → the front behind them. */
+  readonly #sessions = new Map<ServerHttp2Session, number | null>()
   /** HTTP/1.1 sockets and HTTP/2 sessions → who is behind them. */
   readonly #clients = new WeakMap<object, Endpoint>()
+  readonly #farewell: Farewell
   #draining = false
 
   constructor(handler: RequestListener, deps: IngressDeps) {
@@ -49,6 +52,7 @@ export class Ingress {
       },
       handler,
     )
+    this.#farewell = new Farewell(this.http1)
     this.http1.on('checkContinue', handler)
     this.http1.on('connect', (_req, socket) => refuseRaw(socket as Socket, '405 Method Not Allowed'))
     // Node starts its check of header and request time-outs when a server listens; this one never does.
@@ -82,16 +86,24 @@ export class Ingress {
     await chmod(path, 0o600)
   }
 
+  /** A front drains: its clients are told to come back (`Connection: close`, GOAWAY), now and with each later answer. */
+  retire(front?: number): void {
+    for (const each of front === undefined ? this.#farewell.fronts() : [front]) this.#farewell.retire(each)
+    for (const [session, of] of this.#sessions) if (this.#farewell.retired(of)) session.close()
+  }
+
   /**
-   * No new connections; idle ones are closed, busy ones told to close after their answer (`Connection: close`,
-   * GOAWAY). Resolves when none is left, or at the deadline with those left destroyed and counted.
+   * No new connections; what runs is finished. Idle connections are closed: a front that stays keeps its clients and
+   * joins them to another proxy, those of one that drains go politely. Resolves when none is left, or at the deadline
+   * with those left destroyed and counted.
    */
   async drain(deadlineMs: number): Promise<number> {
     this.#draining = true
     this.#listener.close()
-    for (const session of this.#sessions) session.close()
+    for (const [session] of this.#sessions) session.close()
+    this.#farewell.retire(null)
     const end = Date.now() + deadlineMs
-    const sweep = (): void => this.http1.closeIdleConnections()
+    const sweep = (): void => this.#farewell.sweep()
     sweep()
     while (this.#sockets.size > 0 && Date.now() < end) {
       await new Promise((resolve) => setTimeout(resolve, 20))
@@ -105,7 +117,8 @@ export class Ingress {
   /** Ends everything at once. */
   close(): void {
     this.#listener.close()
-    for (const session of this.#sessions) session.destroy()
+    this.#farewell.close()
+    for (const [session] of this.#sessions) session.destroy()
     for (const socket of this.#sockets) socket.destroy()
     // Also stops the time-out check that the constructor started.
     this.http1.close()
@@ -134,7 +147,7 @@ export class Ingress {
         socket.off('end', onError)
         clearTimeout(timer)
         if (decoded.rest.length > 0) socket.unshift(decoded.rest)
-        this.#hand(socket, decoded.info.source, decoded.info.alpn)
+        this.#hand(socket, decoded.info)
       } catch (error) {
         socket.off('readable', onReadable)
         refuse(error instanceof Error ? error.message : String(error))
@@ -149,8 +162,10 @@ export class Ingress {
     })
   }
 
-  #hand(socket: Socket, client: Endpoint, alpn: string | null): void {
+  #hand(socket: Socket, { source: client, alpn, front: written }: ProxyInfo): void {
+    const front = written ?? null
     if (alpn !== 'h2') {
+      this.#farewell.add(socket, front)
       this.#clients.set(socket, client)
       this.http1.emit('connection', socket)
       return
@@ -158,11 +173,11 @@ export class Ingress {
     // The session is made, and announced, before `emit` returns.
     this.http2.once('session', (session) => {
       this.#clients.set(session, client)
-      this.#sessions.add(session)
+      this.#sessions.set(session, front)
       session.once('close', () => this.#sessions.delete(session))
       // Nothing else ends a session whose client closed its side without a word: the socket may be half open.
       socket.once('end', () => session.destroy())
-      if (this.#draining) session.close()
+      if (this.#draining || this.#farewell.retired(front)) session.close()
     })
     this.http2.emit('connection', socket)
   }

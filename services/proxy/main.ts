@@ -24,6 +24,9 @@ runChild('proxy', version, async (context) => {
         case 'confirmed':
           edge.snapshots.confirm(message.version, message.confirmedAt)
           break
+        case 'retire':
+          edge.retire(message.front)
+          break
         case 'peers':
           void edge.meet(message.peers)
           break
@@ -31,6 +34,7 @@ runChild('proxy', version, async (context) => {
           message satisfies never
       }
     },
+    orphaned: () => edge.retire(),
     drain: (deadlineMs) => edge.drain(deadlineMs),
   }
 })

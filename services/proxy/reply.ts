@@ -5,12 +5,9 @@ import type { Reply, SseWriter } from './mcp/protocol/types.ts'
 const tickMs = 7_500
 
 /**
- * What all answers share: comments for the open streams from one timer (an idle stream costs a look, not a timer),
- * and whether connections are still to be kept.
+ * What all answers share: comments for the open streams from one timer (an idle stream costs a look, not a timer).
  */
 export class KeepAlive {
-  /** Set on drain: an HTTP/1.1 answer from then on closes its connection. */
-  closing = false
   readonly #streams = new Set<SseStream>()
   readonly #timer: NodeJS.Timeout
 
@@ -124,7 +121,6 @@ export class HttpReply implements Reply {
 
   send(status: number, contentType: string, body: string | Buffer, headers?: Record<string, string>): void {
     if (this.begun) return
-    this.#lastOne()
     this.#res.writeHead(status, {
       'content-type': contentType,
       'content-length': Buffer.byteLength(body),
@@ -141,7 +137,6 @@ export class HttpReply implements Reply {
 
   empty(status: number, headers?: Record<string, string>): void {
     if (this.begun) return
-    this.#lastOne()
     this.#res.writeHead(status, {
       ...(status === 204 ? {} : { 'content-length': 0 }),
       ...this.extra,
@@ -154,7 +149,6 @@ export class HttpReply implements Reply {
     if (this.streaming) return this.streaming
     this.streaming = new SseStream(this.#res, this.#keepAlive)
     if (!this.#res.headersSent && !this.#res.destroyed) {
-      this.#lastOne()
       this.#res.writeHead(200, {
         'content-type': 'text/event-stream',
         'cache-control': 'no-store',
@@ -164,9 +158,5 @@ export class HttpReply implements Reply {
       })
     }
     return this.streaming
-  }
-
-  #lastOne(): void {
-    if (this.#keepAlive.closing) this.#res.shouldKeepAlive = false
   }
 }

@@ -34,6 +34,8 @@ export interface ChildOptions<R extends Role> {
   /** Become descriptors 4, 5, … of the child; 3 is IPC. */
   readonly fds: readonly number[]
   readonly env: NodeJS.ProcessEnv
+  /** Flags of Node.js. */
+  readonly flags: readonly string[]
   readonly limits: ChildLimits
   readonly clock: Clock
   readonly log: Logger
@@ -62,6 +64,8 @@ export class Child<R extends Role> {
   rssBytes = 0
   /** Why it had to go or went; undefined while all is well. */
   failure: string | undefined
+  /** It has said that nothing was left over when it ended. */
+  clean = false
   /** What it rejected its first configuration with. */
   startFault: FaultJson | undefined
   readonly #options: ChildOptions<R>
@@ -69,6 +73,7 @@ export class Child<R extends Role> {
   readonly #over = new AbortController()
   readonly #hello = Promise.withResolvers<void>()
   readonly #applied = new Map<number, (fault: FaultJson | null) => void>()
+  readonly #listening = new Map<number, () => void>()
   #unanswered = 0
   #pings = 0
 
@@ -78,7 +83,7 @@ export class Child<R extends Role> {
     this.role = options.role
     this.startedAt = options.clock.now()
     this.#process = fork(options.script, [], {
-      execArgv: [],
+      execArgv: [...options.flags],
       env: options.env,
       stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...options.fds],
     })
@@ -144,6 +149,21 @@ export class Child<R extends Role> {
     return fault
   }
 
+  /** Resolves when everything that was sent so far has been taken up, or the process is gone. */
+  async heard(): Promise<void> {
+    const answered = new Promise<void>((resolve) => this.#listening.set(this.#pings, resolve))
+    this.send({ type: 'ping', n: this.#pings++ } as unknown as Command<R>)
+    await Promise.race([answered, this.exited])
+  }
+
+  /** Asks it to drain and to end by itself; nobody waits for it. Resolves when the words are on their way. */
+  release(deadlineMs: number): Promise<void> {
+    if (!this.#process.connected) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#process.send({ type: 'drain', deadlineMs }, undefined, undefined, () => resolve())
+    })
+  }
+
   /** drain → TERM → KILL. Resolves when the process is gone. */
   async stop(deadlineMs: number): Promise<void> {
     if (this.state === 'exited') return
@@ -205,6 +225,8 @@ export class Child<R extends Role> {
         this.#unanswered = 0
         this.lagMs = report.lagMs
         this.rssBytes = report.rssBytes
+        this.#listening.get(report.n)?.()
+        this.#listening.delete(report.n)
         break
       case 'check':
         if (this.checks.size >= 64 && !this.checks.has(report.check)) break
@@ -224,6 +246,7 @@ export class Child<R extends Role> {
         this.#applied.get(report.epoch)?.(report.fault as FaultJson)
         break
       case 'drained':
+        this.clean = report.left === 0
         if (report.left !== 0) {
           this.#options.log.warn({ process: this.name, left: report.left }, 'drained with work left over')
         }

@@ -26,8 +26,19 @@ function readEnvFile(path: string | undefined): EnvResult<Env> {
   }
 }
 
-/** Variables that are this process's own affair: the sockets of systemd and our settings, which go by IPC. */
-const withheld = /^(AEMBIT_|LISTEN_|NOTIFY_SOCKET$|WATCHDOG_)/
+/**
+ * What children inherit: how Node.js and the C library find time zone, locale, authorities and proxies. Settings go by
+ * IPC; sockets of systemd, credentials and whatever else was in the operator's environment stay here.
+ */
+const inherited =
+  /^(PATH|LANG|LC_\w+|TZ|TZDIR|TMPDIR|NODE_ENV|NODE_OPTIONS|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|(HTTPS?|NO|ALL)_PROXY)$/i
 
 export const childEnvironment = (env: Env): NodeJS.ProcessEnv =>
-  Object.fromEntries(Object.entries(env).filter(([key]) => !withheld.test(key)))
+  Object.fromEntries(Object.entries(env).filter(([key]) => inherited.test(key)))
+
+/**
+ * Somebody's code is loaded into this process and those it starts (NODE_OPTIONS): an agent that watches programs, a
+ * test runner. A child that may read its own files alone could not start with it.
+ */
+export const isInstrumented = (env: Env): boolean =>
+  /(^|[\s"])(-r|--require|--import|--(experimental-)?loader)\b/.test(env.NODE_OPTIONS ?? '')

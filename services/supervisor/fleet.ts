@@ -20,6 +20,8 @@ import { Slot, type SlotLimits, type SlotOptions } from './slot.ts'
 /** Where each role's main.ts lies; tests put small ones there. */
 export type Scripts = Readonly<Record<Role, string>>
 
+export type Confine = (role: Role, config: GatewayConfig) => string[]
+
 export interface FleetOptions {
   readonly config: GatewayConfig
   readonly listeners: Listeners
@@ -32,6 +34,8 @@ export interface FleetOptions {
   readonly env: NodeJS.ProcessEnv
   /** What a process counted. */
   readonly onMeasured: (measured: Measured) => void
+  /** Flags of Node.js for a child. */
+  readonly confine: Confine
   /** Something of what `readiness` says may have changed. */
   readonly onChange: () => void
 }
@@ -70,6 +74,9 @@ export class Fleet {
   readonly #sockets = new WeakMap<Child<'proxy'>, string>()
   readonly #peers = new Map<Child<'proxy'>, Peer>()
   #told: readonly string[] = []
+  #ending = false
+  /** Process ids of fronts that drain. */
+  readonly #retiringFronts = new Set<number>()
   /** Socket names never repeat, also not those of a supervisor before us whose proxies may still drain. */
   #generation: number
 
@@ -77,18 +84,20 @@ export class Fleet {
     this.#options = options
     this.#config = options.config
     this.#generation = Math.floor(options.clock.now() / 1000) % 900_000
-    const { listeners, scripts, env } = options
+    const { listeners, scripts, env, confine } = options
+    const flags = (role: Role): string[] => confine(role, this.#config)
     const fds = [listeners.https.fd, ...(listeners.http ? [listeners.http.fd] : [])]
     this.front = this.#slot('front', 'front', true, {
-      next: () => ({ script: scripts.front, fds, env }),
+      next: () => ({ script: scripts.front, fds, env, flags: flags('front') }),
       config: () => ({ epoch: this.#epoch, config: frontSlice(this.#config) }),
       onStart: (child) => child.send({ type: 'proxies', sockets: [...this.#told] }),
+      onRetire: async (child) => this.#retireFront(child),
     })
     this.proxies = Array.from({ length: this.#config.workers }, (_, worker) => this.#proxySlot(worker))
     this.sync = this.#slot('sync', 'sync', false, {
       next: () => {
         rmSync(syncSocketPath(this.#config), { force: true })
-        return { script: scripts.sync, fds: [], env }
+        return { script: scripts.sync, fds: [], env, flags: flags('sync') }
       },
       config: () => ({ epoch: this.#epoch, config: syncSlice(this.#config) }),
       onReport: (_child, report) => this.#relay(report),
@@ -96,7 +105,7 @@ export class Fleet {
     if (this.#config.stdioServersPath !== null) {
       // Not beside its predecessor: it owns one socket, and the servers' processes.
       this.stdio = this.#slot('stdio-adapter', 'stdio-adapter', false, {
-        next: () => ({ script: scripts['stdio-adapter'], fds: [], env }),
+        next: () => ({ script: scripts['stdio-adapter'], fds: [], env, flags: flags('stdio-adapter') }),
         config: () => ({ epoch: this.#epoch, config: this.#stdioSlice(this.#config) }),
       })
     }
@@ -182,11 +191,29 @@ export class Fleet {
 
   /** Clients first: front takes no more, proxies finish what they have, then sync. */
   async stop(): Promise<void> {
+    this.#ending = true
     const { drainMs } = this.#config
+    for (const child of this.front.children) this.#retireFront(child)
     const front = this.front.stop(drainMs)
     await this.#options.clock.sleep(this.#options.limits.handoverMs)
     await Promise.all([front, ...this.proxies.map((slot) => slot.stop(drainMs))])
     await Promise.all([this.sync.stop(syncDrainMs), this.stdio?.stop(0)])
+  }
+
+  /**
+   * Like `stop`, for a supervisor that is about to be followed by another one: front and proxies finish by themselves.
+   * Sync and the adapter own sockets that their successors need, so these are waited for.
+   */
+  async release(): Promise<void> {
+    this.#ending = true
+    const { drainMs } = this.#config
+    for (const child of this.front.children) this.#retireFront(child)
+    await this.front.release(drainMs)
+    await Promise.all([
+      ...this.proxies.map((slot) => slot.release(drainMs)),
+      this.sync.stop(syncDrainMs),
+      this.stdio?.stop(syncDrainMs),
+    ])
   }
 
   killAll(): void {
@@ -196,7 +223,7 @@ export class Fleet {
   async #apply(before: GatewayConfig, next: GatewayConfig): Promise<FaultJson | null> {
     this.#config = next
     this.#epoch++
-    const fault = (await this.front.current?.configure(this.#epoch, frontSlice(next))) ?? null
+    const fault = await this.#reconfigureFront(before, next)
     if (fault) return fault
     // The file of local servers is read again even where no setting changed.
     const refused = (await this.stdio?.current?.configure(this.#epoch, this.#stdioSlice(next))) ?? null
@@ -209,6 +236,13 @@ export class Fleet {
     ])
   }
 
+  /** While it runs; by a successor where it has to reach other files, as what a process may do is said at its start. */
+  async #reconfigureFront(before: GatewayConfig, next: GatewayConfig): Promise<FaultJson | null> {
+    const flags = (config: GatewayConfig): string => this.#options.confine('front', config).join(' ')
+    if (flags(before) !== flags(next)) return this.restart([this.front])
+    return (await this.front.current?.configure(this.#epoch, frontSlice(next))) ?? null
+  }
+
   #stdioSlice(config: GatewayConfig) {
     return stdioSlice(config, config.stdioServersPath ?? '')
   }
@@ -217,11 +251,13 @@ export class Fleet {
     role: R,
     name: string,
     overlap: boolean,
-    own: Pick<SlotOptions<R>, 'next' | 'config'> & Partial<Pick<SlotOptions<R>, 'onStart' | 'onReport'>>,
+    own: Pick<SlotOptions<R>, 'next' | 'config'> &
+      Partial<Pick<SlotOptions<R>, 'onStart' | 'onReport' | 'onRetire'>>,
   ): Slot<R> {
     const { limits, clock, log, random, onMeasured } = this.#options
     return new Slot<R>({
       onStart: () => {},
+      onRetire: async () => {},
       ...own,
       onReport: (child, report) => {
         if (report.type === 'measured') onMeasured(report as Measured)
@@ -239,12 +275,17 @@ export class Fleet {
   }
 
   #proxySlot(worker: number): Slot<'proxy'> {
-    const { scripts, env, clock } = this.#options
+    const { scripts, env, clock, confine } = this.#options
     let generation = 0
     return this.#slot('proxy', `proxy-${worker}`, true, {
       next: () => {
         generation = this.#generation++
-        return { script: scripts.proxy, fds: [], env: { ...env, ...storeEnvironment(this.#config) } }
+        return {
+          script: scripts.proxy,
+          fds: [],
+          env: { ...env, ...storeEnvironment(this.#config) },
+          flags: confine('proxy', this.#config),
+        }
       },
       config: () => ({ epoch: this.#epoch, config: proxySlice(this.#config, worker, generation) }),
       onStart: (child) => {
@@ -254,7 +295,9 @@ export class Fleet {
         const peer = proxyPeer(this.#config, worker, generation)
         this.#peers.set(child, peer)
         this.#tellPeers()
+        for (const front of this.#retiringFronts) child.send({ type: 'retire', front })
         void child.exited.then(() => {
+          if (!child.clean) for (const each of this.front.children) each.send({ type: 'broke', socket: path })
           rmSync(path, { force: true })
           rmSync(peer.socketPath, { force: true })
           this.#peers.delete(child)
@@ -263,7 +306,19 @@ export class Fleet {
         if (this.snapshot) child.send({ type: 'snapshot', ...this.snapshot })
         void clock.sleep(graceMs).then(() => this.#changed())
       },
+      // From then on front sends it no new request: it may close what is idle.
+      onRetire: async () => void (await Promise.all(this.front.children.map((child) => child.heard()))),
     })
+  }
+
+  /** Its clients are to be told, by every proxy there is and will be, to come back to its successor. */
+  #retireFront(front: Child<'front'>): void {
+    const { pid } = front
+    if (pid === undefined) return
+    this.#retiringFronts.add(pid)
+    void front.exited.then(() => this.#retiringFronts.delete(pid))
+    for (const slot of this.proxies)
+      for (const child of slot.children) child.send({ type: 'retire', front: pid })
   }
 
   #relay(report: Report<'sync'>): void {
@@ -281,7 +336,8 @@ export class Fleet {
       const socket = current && this.#serves(current) ? this.#sockets.get(current) : undefined
       return socket === undefined ? [] : [socket]
     })
-    if (sockets.join() !== this.#told.join()) {
+    // Proxies that end together are nobody's successors: front stays with those that it has.
+    if (!this.#ending && sockets.join() !== this.#told.join()) {
       this.#told = sockets
       for (const child of this.front?.children ?? []) child.send({ type: 'proxies', sockets })
     }

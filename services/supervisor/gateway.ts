@@ -10,7 +10,7 @@ import { createLogger, type Logger } from '../../shared/log.ts'
 import type { Notifier } from '../../shared/notify.ts'
 import { checkValkey } from '../../shared/valkey.ts'
 import { childEnvironment, readConfiguration } from './environment.ts'
-import { Fleet, type Scripts } from './fleet.ts'
+import { type Confine, Fleet, type Scripts } from './fleet.ts'
 import { startHealth } from './health.ts'
 import { formatAddress, type Listeners, openListeners } from './listeners.ts'
 import { Metrics } from './metrics.ts'
@@ -25,6 +25,7 @@ export interface GatewayOptions {
   readonly env: Env
   readonly config: GatewayConfig
   readonly scripts: Scripts
+  readonly confine: Confine
   readonly limits: SlotLimits
   readonly clock: Clock
   readonly random: () => number
@@ -61,7 +62,7 @@ export class Gateway {
    * never run with this configuration; what may pass (a control plane that is away) is waited for.
    */
   async start(): Promise<void> {
-    const { env, scripts, limits, clock, log, random, notifier } = this.#options
+    const { env, scripts, confine, limits, clock, log, random, notifier } = this.#options
     const config = this.#config
     await makeFolder('AEMBIT_RUNTIME_DIR', config.runtimeDir)
     await makeFolder('AEMBIT_STATE_DIR', config.stateDir)
@@ -97,6 +98,7 @@ export class Gateway {
       config,
       listeners: this.#listeners,
       scripts,
+      confine,
       limits,
       clock,
       random,
@@ -146,6 +148,23 @@ export class Gateway {
     if (this.#stopping) return this.#stopping
     this.#options.log.info({ reason }, 'stopping')
     this.#stopping = this.#end(reason)
+    return this.#stopping
+  }
+
+  /** Ends this process alone: front and proxies finish what they have, and another supervisor takes over meanwhile. */
+  async handOver(): Promise<void> {
+    if (this.#stopping) return this.#stopping
+    this.#options.log.info('handing over')
+    this.#ended.abort()
+    this.#stopping = (async () => {
+      await Promise.race([this.#options.notifier.stopping('handing over'), this.#options.clock.sleep(500)])
+      for (const server of this.#servers) {
+        server.close()
+        server.closeAllConnections()
+      }
+      await this.#fleet?.release()
+      this.#listeners?.close()
+    })()
     return this.#stopping
   }
 

@@ -5,8 +5,9 @@ import { type Env, formatProblems, invalidConfigExit } from '../../shared/config
 import { Fault } from '../../shared/faults.ts'
 import { createLogger } from '../../shared/log.ts'
 import { type Exec, Notifier, systemExec } from '../../shared/notify.ts'
-import { readConfiguration } from './environment.ts'
-import type { Scripts } from './fleet.ts'
+import { confinement } from './confinement.ts'
+import { isInstrumented, readConfiguration } from './environment.ts'
+import type { Confine, Scripts } from './fleet.ts'
 import { Gateway } from './gateway.ts'
 import { defaultLimits, type SlotLimits } from './slot.ts'
 
@@ -19,13 +20,15 @@ const script = (role: string): string =>
 export interface RunOptions {
   readonly env: Env
   readonly scripts?: Scripts
+  readonly confine?: Confine
   readonly limits?: SlotLimits
   readonly clock?: Clock
   readonly exec?: Exec
 }
 
 /**
- * Runs the gateway in this process until a signal ends it: TERM and INT stop it (twice: at once), HUP reloads.
+ * Runs the gateway in this process until a signal ends it: TERM and INT stop it (twice: at once), HUP reloads, USR2
+ * ends this process and leaves front and proxies to finish what they have.
  * Resolves with the exit code: 0 after a clean stop, 2 for a configuration or an address it can not start with.
  */
 export async function runGateway({
@@ -36,6 +39,7 @@ export async function runGateway({
     sync: script('sync'),
     'stdio-adapter': script('stdio-adapter'),
   },
+  confine,
   limits = defaultLimits,
   clock = systemClock,
   exec = systemExec,
@@ -46,11 +50,15 @@ export async function runGateway({
     return invalidConfigExit
   }
   const log = createLogger('supervisor', read.ok.logLevel)
+  const instrumented = isInstrumented(env)
+  if (instrumented)
+    log.warn('NODE_OPTIONS loads code into every process: they are not confined to their files')
   const notifier = new Notifier({ env, exec, log })
   const gateway = new Gateway({
     env,
     config: read.ok,
     scripts,
+    confine: confine ?? ((role, config) => confinement(role, config, instrumented)),
     limits,
     clock,
     random: Math.random,
@@ -65,6 +73,8 @@ export async function runGateway({
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
   process.on('SIGHUP', () => void gateway.reload())
+  // Of the service unit, before a restart.
+  process.on('SIGUSR2', () => void gateway.handOver().then(() => stopped.resolve(0), stopped.reject))
 
   void gateway.start().catch(async (error: unknown) => {
     const fault = Fault.from(error)

@@ -18,6 +18,8 @@ const spoolMaxBytes = 256 * 1024 * 1024
 
 export const syncSocketPath = (config: GatewayConfig): string => join(config.runtimeDir, 'sync.sock')
 export const stdioSocketPath = (config: GatewayConfig): string => join(config.runtimeDir, 'stdio.sock')
+/** Of sync alone, apart from what front keeps of ACME. */
+export const policyDir = (config: GatewayConfig): string => join(config.stateDir, 'policy')
 export const spoolDir = (config: GatewayConfig): string => join(config.stateDir, 'spool')
 export const proxySocketPath = (config: GatewayConfig, worker: number, generation: number): string =>
   join(config.runtimeDir, `proxy-${worker}.${generation}.sock`)
@@ -91,7 +93,7 @@ export function syncSlice(config: GatewayConfig): ConfigOf['sync'] {
     agentControllerUrl: config.agentControllerUrl,
     controlPlaneUrl: config.controlPlaneUrl,
     enrolmentSecretPath: config.enrolmentSecretPath,
-    stateDir: config.stateDir,
+    stateDir: policyDir(config),
     socketPath: syncSocketPath(config),
     spoolDir: spoolDir(config),
     spoolMaxBytes,

@@ -49,6 +49,8 @@ export interface SlotOptions<R extends Role> {
   readonly onStart: (child: Child<R>) => void
   readonly onReport: (child: Child<R>, report: Report<R>) => void
   readonly onChange: () => void
+  /** Its successor serves and it is about to drain: tell those who have to know. */
+  readonly onRetire: (child: Child<R>) => Promise<void>
 }
 
 /** A place in the fleet: one process serves, dead ones are replaced, a living one is replaced without a gap. */
@@ -111,6 +113,12 @@ export class Slot<R extends Role> {
     await Promise.all(this.children.map((child) => child.stop(drainMs)))
   }
 
+  /** Lets every process finish by itself, without us. Resolves when they know. */
+  async release(drainMs: number): Promise<void> {
+    this.#stopped.abort()
+    await Promise.all(this.children.map((child) => child.release(drainMs)))
+  }
+
   killAll(): void {
     this.#stopped.abort()
     for (const child of this.children) child.kill('the gateway stops at once')
@@ -138,6 +146,7 @@ export class Slot<R extends Role> {
   async #retire(child: Child<R>, drainMs: number): Promise<void> {
     this.retiring.add(child)
     await this.#options.clock.sleep(this.#options.limits.handoverMs, this.#stopped.signal).catch(() => {})
+    await this.#options.onRetire(child)
     await child.stop(drainMs)
     this.retiring.delete(child)
     this.#options.onChange()

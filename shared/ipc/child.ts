@@ -33,6 +33,8 @@ export interface RunningChild<R extends Role> {
   command?(message: OwnCommand<R>): void
   /** A new configuration while running: apply it whole, or throw a Fault and keep the old. */
   reconfigure?(config: ConfigOf[R]): Promise<void>
+  /** The supervisor is gone, and so is everyone else that it started; `drain` follows. */
+  orphaned?(): void
   /** Stop taking new work, finish what runs; resolves with what was left at the deadline. */
   drain(deadlineMs: number): Promise<number>
 }
@@ -158,7 +160,10 @@ export function runChild<R extends Role>(
         else early.push(message as OwnCommand<R>)
     }
   })
-  process.on('disconnect', () => void drain(10_000))
+  process.on('disconnect', () => {
+    running?.orphaned?.()
+    void drain(10_000)
+  })
   process.on('SIGTERM', () => void drain(10_000))
   // Ctrl-C reaches the whole foreground group; the supervisor decides the order in which we stop.
   process.on('SIGINT', () => {})

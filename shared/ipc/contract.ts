@@ -134,10 +134,14 @@ export const commandSchemas = {
     ...common,
     /** Where new connections go; replaces the former list. Empty: hold them for proxyWaitMs. */
     z.object({ type: z.literal('proxies'), sockets: z.array(z.string()) }),
+    /** This proxy ended with answers unfinished. */
+    z.object({ type: z.literal('broke'), socket: z.string() }),
   ]),
   proxy: z.discriminatedUnion('type', [
     configure('proxy'),
     ...common,
+    /** This front drains: its connections are ended politely, idle ones after a moment. */
+    z.object({ type: z.literal('retire'), front: z.number().int() }),
     z.object({ type: z.literal('snapshot'), ref: snapshotRef, confirmedAt: z.number() }),
     /** The control plane said at `confirmedAt` (ms since the epoch) that `version` is still current. */
     z.object({ type: z.literal('confirmed'), version: z.number().int(), confirmedAt: z.number() }),

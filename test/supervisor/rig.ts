@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { Agent } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -63,6 +63,7 @@ export function startGateway({
 }: GatewayRigOptions = {}): GatewayRig {
   const dir = mkdtempSync(join(tmpdir(), 'gw-'))
   mkdirSync(join(dir, 'flags'))
+  writeFileSync(join(dir, 'flags/env'), `FAKE_DIR=${join(dir, 'flags')}\n`)
   const certificate = makeCertificate(dir, 'first')
   const httpPort = freePort()
   const metricsPort = freePort()

@@ -88,7 +88,7 @@ t.test('front is replaced too: new connections at the new one, the old ones run 
 
 t.test('a successor that does not become ready leaves the predecessor in place', async (t) => {
   proves(t, 'GW-RESTART-05')
-  const gateway = startGateway({ limits: { startMs: 1_500 } })
+  const gateway = startGateway({ limits: { startMs: 8_000 } })
   t.teardown(() => gateway.stop())
   await gateway.ready()
   const before = await gateway.pid('proxy-0')

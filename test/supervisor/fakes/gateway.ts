@@ -13,6 +13,8 @@ process.exit(
       sync: script('sync.ts'),
       'stdio-adapter': script('../../../services/stdio-adapter/main.ts'),
     },
+    // Children inherit few variables; the fakes learn their folder from a file that Node.js reads.
+    confine: () => [`--env-file=${process.env.FAKE_DIR}/env`],
     limits: { ...defaultLimits, ...JSON.parse(process.env.FAKE_LIMITS ?? '{}') },
   }),
 )

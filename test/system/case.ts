@@ -1,0 +1,7 @@
+import type { Scene } from './scene.ts'
+
+export interface Case {
+  readonly name: string
+  /** Throws where the behaviour is not there; `note` prints a figure. */
+  run(scene: Scene, note: (text: string) => void): Promise<void>
+}
