@@ -182,6 +182,7 @@ export const faults = {
   'http.rate_limited': no(429, 'Too many requests; try again in a minute.', { retry: true }),
   'controller.unreachable': no(503, 'The agent controller cannot be reached.', { retry: true }),
   'controller.unregistered': no(503, 'The agent controller is not registered.', { retry: true }),
+  'controller.no_evidence': no(503, 'This machine has nothing to prove what it is with.', { retry: true }),
   'controller.rejected': no(502, 'The agent controller refused the request.'),
 
   // Us.

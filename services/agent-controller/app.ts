@@ -4,6 +4,7 @@ import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import { createHttpClient } from '../../shared/http-client.ts'
 import type { Logger } from '../../shared/log.ts'
+import { createCollector } from './attestation/collect.ts'
 import type { BuildInfo } from './build-info.ts'
 import { ControlPlane } from './control-plane.ts'
 import { bindServer, listening } from './listen.ts'
@@ -12,6 +13,7 @@ import { Registrar } from './registrar.ts'
 import { buildServer } from './server.ts'
 import type { ControllerSettings } from './settings.ts'
 import { ControllerState } from './state.ts'
+import { ServerCertificate } from './tls.ts'
 
 export interface AppDeps {
   readonly build: BuildInfo
@@ -19,6 +21,8 @@ export interface AppDeps {
   readonly clock: Clock
   readonly random: () => number
   readonly log: Logger
+  /** In place of 169.254.169.254. */
+  readonly metadataUrl?: string
 }
 
 export interface RunningController {
@@ -49,12 +53,19 @@ export async function startController(
   })
   const controlPlane = new ControlPlane(http, clock)
   const metrics = new ControllerMetrics(build.version)
+  const { controllerId } = settings
+  const collector = createCollector(settings.attestation, deps.metadataUrl)
+  const attests =
+    controllerId !== null && controllerId !== state.registration?.controllerId
+      ? { controllerId, collector }
+      : null
   const registrar = new Registrar({
     state,
     controlPlane,
     metrics,
     tenantId: settings.tenantId,
     deviceCode: settings.deviceCode,
+    attests,
     version: build.version,
     hostname,
     clock,
@@ -62,6 +73,7 @@ export async function startController(
     log,
   })
   metrics.registered(registrar.controllerId !== null)
+  const tls = settings.tls && new ServerCertificate(settings.tls, log)
   const app = buildServer({
     registrar,
     controlPlane,
@@ -71,11 +83,14 @@ export async function startController(
     hostname,
     clock,
     log,
+    tls,
   })
-  // Loopback, whatever the settings say: nothing off this machine may enrol a gateway.
-  const api = { host: '127.0.0.1', port: settings.httpPort }
-  await listening(api, 'AEMBIT_HTTP_PORT', () => app.listen(api))
-  const metricsServer = settings.metrics && createMetricsServer(metrics.registry)
+  // Without TLS loopback, whatever the settings say: nothing off this machine may enrol a gateway.
+  const api = settings.tls
+    ? { host: settings.tls.address, port: settings.tls.port }
+    : { host: '127.0.0.1', port: settings.httpPort }
+  await listening(api, settings.tls ? 'AEMBIT_HTTPS_PORT' : 'AEMBIT_HTTP_PORT', () => app.listen(api))
+  const metricsServer = settings.metrics && createMetricsServer(metrics.registry, tls)
   if (metricsServer && settings.metrics) {
     const address = { host: settings.metrics.address, port: settings.metrics.port }
     await listening(address, 'AEMBIT_METRICS_PORT', () => bindServer(metricsServer, address)).catch(
@@ -86,7 +101,7 @@ export async function startController(
     )
   }
   const stop = new AbortController()
-  const loops = registrar.run(stop.signal)
+  const loops = Promise.all([registrar.run(stop.signal), tls?.watch(clock, stop.signal)])
 
   const close = async (): Promise<void> => {
     stop.abort()
@@ -95,13 +110,14 @@ export async function startController(
     await app.close()
     await http.close()
     await loops
+    await collector.close()
   }
   const portOf = (server: Server | null): number | null =>
     server ? (server.address() as AddressInfo).port : null
   return { registrar, port: portOf(app.server) ?? 0, metricsPort: portOf(metricsServer), close }
 }
 
-/** The settings and the state folder must speak of the same registration. */
+/** The settings and the state folder must speak of the same registration, where this machine does not attest. */
 function checkRegistration(settings: ControllerSettings, state: ControllerState): void {
   const stored = state.registration
   if (stored && stored.tenantId !== settings.tenantId) {
@@ -111,17 +127,11 @@ function checkRegistration(settings: ControllerSettings, state: ControllerState)
         `${stored.tenantId}; correct one of them`,
     })
   }
-  if (settings.controllerId !== null && settings.controllerId !== stored?.controllerId) {
-    throw new Fault('config.invalid', {
-      detail: stored
-        ? `AEMBIT_AGENT_CONTROLLER_ID is not the registration in AEMBIT_STATE_DIR (${stored.controllerId})`
-        : 'AEMBIT_AGENT_CONTROLLER_ID names a registration that AEMBIT_STATE_DIR does not hold; attestation by ' +
-          'a cloud is not supported by this version, register with AEMBIT_DEVICE_CODE',
-    })
-  }
   if (!stored && settings.deviceCode === null && settings.controllerId === null) {
     throw new Fault('config.invalid', {
-      detail: 'AEMBIT_DEVICE_CODE is required: this machine is not registered yet',
+      detail:
+        'this machine is not registered yet: set AEMBIT_DEVICE_CODE, or AEMBIT_AGENT_CONTROLLER_ID where it proves by ' +
+        'attestation what it is',
     })
   }
 }

@@ -3,6 +3,13 @@ import { importJWK, SignJWT } from 'jose'
 import type { Clock } from '../../shared/clock.ts'
 import type { HttpClient } from '../../shared/http-client.ts'
 import {
+  type AttestedToken,
+  type AttestedTokenRequest,
+  attestedTokenSchema,
+  type Challenge,
+  challengeSchema,
+} from '../../shared/wire/attestation.ts'
+import {
   type ControllerRegistration,
   type ControllerToken,
   controllerRegistrationSchema,
@@ -39,18 +46,40 @@ export class ControlPlane {
 
   /** Proves possession of the registered key with a JWT client assertion (RFC 7523 §2.2, §3). */
   async token(state: ControllerState, controllerId: string): Promise<ControllerToken> {
+    const body = { controllerId, assertion: await this.#assert(state, controllerId, audience) }
+    return this.#http.json({ method: 'POST', path: '/controller/v1/token', body }, controllerTokenSchema)
+  }
+
+  challenge(state: ControllerState, controllerId: string): Promise<Challenge> {
+    const body = { controllerId, publicJwk: state.publicJwk }
+    return this.#http.json({ method: 'POST', path: '/controller/v1/challenges', body }, challengeSchema)
+  }
+
+  /** A token for what the machine shows; the control plane may have to ask a cloud, so it has longer. */
+  async attestedToken(
+    state: ControllerState,
+    request: Pick<AttestedTokenRequest, 'controllerId' | 'challenge' | 'evidence' | 'version' | 'hostname'>,
+    bound: string,
+  ): Promise<AttestedToken> {
+    const assertion = await this.#assert(state, request.controllerId, bound)
+    const body = { ...request, publicJwk: state.publicJwk, assertion }
+    return this.#http.json(
+      { method: 'POST', path: '/controller/v1/attested-tokens', body, timeoutMs: 30_000 },
+      attestedTokenSchema,
+    )
+  }
+
+  async #assert(state: ControllerState, controllerId: string, aud: string): Promise<string> {
     const now = Math.floor(this.#clock.now() / 1000)
-    const assertion = await new SignJWT()
+    return new SignJWT()
       .setProtectedHeader({ alg: 'EdDSA', typ: 'JWT' })
       .setIssuer(controllerId)
       .setSubject(controllerId)
-      .setAudience(audience)
+      .setAudience(aud)
       .setJti(randomUUID())
       .setIssuedAt(now)
       .setExpirationTime(now + assertionLifeSecs)
       .sign(await importJWK(state.privateJwk, 'EdDSA'))
-    const body = { controllerId, assertion }
-    return this.#http.json({ method: 'POST', path: '/controller/v1/token', body }, controllerTokenSchema)
   }
 
   async reportHealth(

@@ -7,6 +7,9 @@ export interface Address {
   readonly port: number
 }
 
+/** With TLS the documented port of the controller's metrics is also the default of the gateway's. */
+const gatewayMetricsPort = 9091
+
 /** Runs `bind`. Throws `listen.failed` with one sentence that names the address and the variable that sets it. */
 export async function listening(
   { host, port }: Address,
@@ -19,7 +22,7 @@ export async function listening(
     const code = (error as NodeJS.ErrnoException).code
     const why = code === 'EADDRINUSE' ? 'is in use by another program' : `can not be bound (${code})`
     throw new Fault('listen.failed', {
-      detail: `${host}:${port} ${why}; set ${variable} to another port`,
+      detail: `${host}:${port} ${why}; set ${variable} to another port${port === gatewayMetricsPort ? ' (the metrics of a gateway on this machine have this one)' : ''}`,
       cause: error,
     })
   }

@@ -30,7 +30,10 @@ try {
     random: Math.random,
     log,
   })
-  log.info({ ...build, port: settings.httpPort, metrics: settings.metrics }, 'agent controller serves')
+  log.info(
+    { ...build, port: controller.port, tls: settings.tls !== null, metrics: settings.metrics },
+    'agent controller serves',
+  )
   const notifier = new Notifier({ env: process.env, exec: systemExec, log })
   const ended = new AbortController()
   void notifier.ready(`version ${build.version} serves`)

@@ -1,5 +1,6 @@
-import { createServer, type Server } from 'node:http'
+import { createServer, type RequestListener, type Server } from 'node:http'
 import { Counter, Gauge, Registry } from 'prom-client'
+import type { ServerCertificate } from './tls.ts'
 
 export type Outcome = 'Success' | 'Failure'
 
@@ -64,15 +65,16 @@ export class ControllerMetrics {
 }
 
 /** GET /metrics and nothing else. */
-export function createMetricsServer(registry: Registry): Server {
-  const server = createServer(async (request, response) => {
+export function createMetricsServer(registry: Registry, tls: ServerCertificate | null = null): Server {
+  const listener: RequestListener = async (request, response) => {
     if (request.method !== 'GET' || request.url?.split('?')[0] !== '/metrics') {
       response.writeHead(404, { 'content-type': 'text/plain' }).end('GET /metrics\n')
       return
     }
     response.writeHead(200, { 'content-type': registry.contentType })
     response.end(await registry.metrics())
-  })
+  }
+  const server = tls ? (tls.createServer(listener) as unknown as Server) : createServer(listener)
   server.requestTimeout = 10_000
   server.maxConnections = 32
   return server

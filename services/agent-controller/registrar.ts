@@ -3,7 +3,9 @@ import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import { AnswerFault } from '../../shared/problem.ts'
 import { backoffMs } from '../../shared/retry.ts'
+import { boundAudience } from '../../shared/wire/attestation.ts'
 import type { ControllerToken } from '../../shared/wire/enrolment.ts'
+import type { Collector } from './attestation/collect.ts'
 import type { ControlPlane } from './control-plane.ts'
 import type { ControllerMetrics } from './metrics.ts'
 import { type ControllerState, digestOf } from './state.ts'
@@ -16,6 +18,8 @@ export interface RegistrarDeps {
   readonly controlPlane: ControlPlane
   readonly tenantId: string
   readonly deviceCode: string | null
+  /** This machine proves that it is this controller; null: it holds or makes a registration by device code. */
+  readonly attests: { readonly controllerId: string; readonly collector: Collector } | null
   readonly version: string
   readonly hostname: string
   readonly metrics: ControllerMetrics
@@ -29,7 +33,7 @@ const reportEveryMs = 60_000
 const backoff = { baseMs: 1_000, capMs: 60_000, floorMs: 200 }
 
 /**
- * Keeps this machine registered: spends the device code once, holds an access token and renews it ahead of its
+ * Keeps this machine registered: spends the device code once or attests for each token, holds an access token and renews it ahead of its
  * end, reports health each minute. Never gives up while a later try can succeed.
  */
 export class Registrar {
@@ -41,6 +45,7 @@ export class Registrar {
   /** The control plane no longer knows the registration that we hold. */
   #disowned = false
   #codeRefused = false
+  #attested = false
   #renewSoon = new AbortController()
   readonly #startedAt: number
 
@@ -50,7 +55,10 @@ export class Registrar {
   }
 
   get controllerId(): string | null {
-    return this.#disowned ? null : (this.#deps.state.registration?.controllerId ?? null)
+    if (this.#disowned) return null
+    const { attests, state } = this.#deps
+    if (attests) return this.#attested ? attests.controllerId : null
+    return state.registration?.controllerId ?? null
   }
 
   get health(): HealthState {
@@ -80,7 +88,7 @@ export class Registrar {
     for (let failures = 0; !signal.aborted; ) {
       let waitMs: number
       try {
-        if (this.controllerId === null && !(await this.#register())) return
+        if (!this.#deps.attests && this.controllerId === null && !(await this.#register())) return
         await this.#renew()
         failures = 0
         waitMs = this.#untilRenewal()
@@ -139,12 +147,12 @@ export class Registrar {
   }
 
   async #requestToken(): Promise<string> {
-    const { state, controlPlane, clock, log, metrics } = this.#deps
-    const controllerId = state.registration?.controllerId
+    const { state, controlPlane, clock, log, metrics, attests } = this.#deps
+    const controllerId = attests?.controllerId ?? state.registration?.controllerId
     if (!controllerId) throw new Fault('controller.unregistered')
     let answer: ControllerToken
     try {
-      answer = await controlPlane.token(state, controllerId)
+      answer = attests ? await this.#attest(attests) : await controlPlane.token(state, controllerId)
     } catch (error) {
       this.#connected = false
       metrics.accessTokenRequest('Failure', controllerId)
@@ -153,7 +161,9 @@ export class Registrar {
         this.#token = null
         metrics.registered(false)
         throw new Fault('controller.unregistered', {
-          detail: `${error.detail}; removed there, or this machine's clock is wrong`,
+          detail: attests
+            ? `${error.detail}; the reason stands in the control plane's audit log, category AgentControllers`
+            : `${error.detail}; removed there, or this machine's clock is wrong`,
           cause: error,
         })
       }
@@ -164,11 +174,26 @@ export class Registrar {
     this.#token = { value: answer.accessToken, expiresAt }
     this.#connected = true
     this.#disowned = false
+    if (attests && !this.#attested) log.info({ controllerId }, 'registered by attestation')
+    this.#attested = attests !== null
     metrics.registered(true)
     metrics.accessTokenRequest('Success', controllerId)
     metrics.tokenExpires(expiresAt)
     log.debug({ expiresAt: answer.expiresAt }, 'access token renewed')
     return answer.accessToken
+  }
+
+  /** The evidence is made for one challenge, so it is nobody else's and not good twice. */
+  async #attest({
+    controllerId,
+    collector,
+  }: NonNullable<RegistrarDeps['attests']>): Promise<ControllerToken> {
+    const { state, controlPlane, tenantId, clock, version, hostname } = this.#deps
+    const { challenge, nonce } = await controlPlane.challenge(state, controllerId)
+    const audience = boundAudience(tenantId, challenge)
+    const evidence = await collector.collect({ audience, nonce, now: clock.now() })
+    const request = { controllerId, challenge, evidence, version, hostname }
+    return controlPlane.attestedToken(state, request, audience)
   }
 
   #live(): { value: string; expiresAt: number } | null {

@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
+import { createServer, type Server } from 'node:http'
 import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
@@ -13,6 +14,7 @@ import type { ControlPlane } from './control-plane.ts'
 import type { ControllerMetrics } from './metrics.ts'
 import { RateLimit } from './rate-limit.ts'
 import type { HealthState, Registrar } from './registrar.ts'
+import type { ServerCertificate } from './tls.ts'
 
 export interface ServerDeps {
   readonly registrar: Registrar
@@ -24,6 +26,7 @@ export interface ServerDeps {
   readonly hostname: string
   readonly clock: Clock
   readonly log: Logger
+  readonly tls: ServerCertificate | null
 }
 
 /** Only a controller that works answers 200; 401 for Unregistered is documented. */
@@ -34,10 +37,19 @@ const healthStatus: Record<HealthState, number> = {
   RegisteredAndNotConnected: 503,
 }
 
-/** GET /health and POST /v1/gateways/enrol, for programs on this machine. The caller listens on 127.0.0.1. */
+/** GET /health and POST /v1/gateways/enrol, over TLS or for programs on this machine alone: the caller listens. */
 export function buildServer(deps: ServerDeps): FastifyInstance {
-  const { registrar, build, hostname, clock, log } = deps
-  const app = Fastify({ bodyLimit: 16 << 10, requestTimeout: 10_000, logger: false })
+  const { registrar, build, hostname, clock, log, tls } = deps
+  const app = Fastify({
+    bodyLimit: 16 << 10,
+    logger: false,
+    serverFactory: (handler) => {
+      const server = tls ? (tls.createServer(handler) as unknown as Server) : createServer(handler)
+      server.requestTimeout = 10_000
+      server.maxConnections = 256
+      return server
+    },
+  })
   // A form or text/plain body is what a web page can send across origins without asking.
   app.removeContentTypeParser('text/plain')
 
@@ -45,7 +57,8 @@ export function buildServer(deps: ServerDeps): FastifyInstance {
   const wrongSecrets = new RateLimit(clock, { burst: 5, everyMs: 10_000 })
 
   app.addHook('onRequest', async (request) => {
-    if (!isLocalName(request.headers.host)) throw new Fault('http.host')
+    if (!isLocalName(request.headers.host) && !tls?.isFor(nameOf(request.headers.host)))
+      throw new Fault('http.host')
     if (request.headers.origin !== undefined) throw new Fault('http.origin')
   })
 
@@ -107,6 +120,10 @@ async function enrol(
 function isLocalName(host: string | undefined): boolean {
   return /^(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?$/i.test(host ?? '')
 }
+
+/** The host of a Host header (RFC 9110 §7.2), without port and brackets. */
+const nameOf = (host: string | undefined): string =>
+  (host ?? '').replace(/:\d{1,5}$/, '').replace(/^\[|\]$/g, '')
 
 /** Compares digests, so that neither the length nor the first difference shows in time. */
 function secretFits(wanted: string | null, given: string | string[] | undefined): boolean {

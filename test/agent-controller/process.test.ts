@@ -82,6 +82,9 @@ t.test('every problem of the environment is told at once, with exit code 2', asy
     AEMBIT_HTTP_PORT: '70000',
     AEMBIT_TENNANT_ID: 'acme',
     AEMBIT_MANAGED_TLS_HOSTNAME: 'host.test',
+    TLS_PEM_PATH: '/nonexistent/chain.pem',
+    AEMBIT_ATTESTATION: 'magic',
+    AEMBIT_HTTPS_LISTEN_ADDRESS: 'everywhere',
     AEMBIT_CONTROL_PLANE_URL: 'http://cp.example',
     AEMBIT_ENROLMENT_SECRET_PATH: '/nonexistent/secret',
   })
@@ -92,7 +95,10 @@ t.test('every problem of the environment is told at once, with exit code 2', asy
     'AEMBIT_LOG_LEVEL: must be one of',
     'AEMBIT_HTTP_PORT: must be a whole number from 1 to 65535',
     'AEMBIT_TENNANT_ID: is not a setting of this program; did you mean AEMBIT_TENANT_ID?',
-    'AEMBIT_MANAGED_TLS_HOSTNAME: is not supported by this version',
+    'AEMBIT_MANAGED_TLS_HOSTNAME: is not supported by this version: the control plane issues no certificates; set TLS_PEM_PATH',
+    'TLS_KEY_PATH: is needed beside TLS_PEM_PATH',
+    'AEMBIT_ATTESTATION: must be one of auto, aws, azure, gcp, oidc, certificate',
+    'AEMBIT_HTTPS_LISTEN_ADDRESS: must be an IP address',
     'AEMBIT_CONTROL_PLANE_URL: must be https',
     'AEMBIT_ENROLMENT_SECRET_PATH: /nonexistent/secret can not be read (ENOENT)',
   ]) {
@@ -109,6 +115,8 @@ t.test('defaults and exclusions of the documented names', async (t) => {
       tenantId: 'acme',
       controllerId: null,
       deviceCode: null,
+      attestation: { source: 'auto', oidcToken: null, certificate: null, awsCredentials: null },
+      tls: null,
       controlPlaneUrl: 'https://acme.ec.useast2.aembit.io',
       stateDir: '/var/lib/aembit_agent_controller',
       httpPort: 5000,
@@ -125,8 +133,8 @@ t.test('defaults and exclusions of the documented names', async (t) => {
   })
   t.match(both, {
     problems: [
-      { key: 'AEMBIT_HTTP_PORT_DISABLED' },
       { key: 'AEMBIT_DEVICE_CODE', message: /excludes AEMBIT_AGENT_CONTROLLER_ID/ },
+      { key: 'AEMBIT_HTTP_PORT_DISABLED', message: /leaves no port at all/ },
     ],
   })
   const path = join(dir, 'secret')

@@ -16,12 +16,15 @@ export async function startTestController(
   dir: string,
   more: Partial<ControllerSettings> = {},
   clock: Clock = systemClock,
+  metadataUrl?: string,
 ): Promise<Started> {
   const captured = captureLog()
   const settings: ControllerSettings = {
     tenantId: 'acme',
     controllerId: null,
     deviceCode: '123456',
+    attestation: { source: 'auto', oidcToken: null, certificate: null, awsCredentials: null },
+    tls: null,
     controlPlaneUrl: `unix:${dir}/machine.sock`,
     stateDir: `${dir}/controller`,
     httpPort: 0,
@@ -36,6 +39,7 @@ export async function startTestController(
     clock,
     random: () => 0.5,
     log: captured.log,
+    ...(metadataUrl === undefined ? {} : { metadataUrl }),
   })
   t.teardown(() => controller.close())
   const url = `http://127.0.0.1:${controller.port}`

@@ -211,6 +211,14 @@ export const gateway = {
       source: 'House rule: every problem at once',
       text: 'Trust providers that would admit anybody, and what is malformed in them, are told with their place in the file.',
     },
+    'AC-ATTEST-10': {
+      source: 'Documented surface: attestation document from cloud metadata',
+      text: 'A controller finds by itself what its machine can show, becomes healthy and enrols gateways; why it is refused it does not hear.',
+    },
+    'AC-TLS-01': {
+      source: 'Documented surface: 5443 HTTPS and 5000 closed, metrics 9091 HTTPS',
+      text: 'With a certificate the controller serves HTTPS alone, metrics too, and a renewed certificate without a restart.',
+    },
     'AC-HEALTH-01': {
       source: 'Documented surface: UI disconnected after 90 s without',
       text: 'A machine that is silent for 90 seconds is shown as disconnected, once, and its return too.',
