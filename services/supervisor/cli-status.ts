@@ -1,7 +1,10 @@
 import type { GatewayStatus, ProcessStatus } from './status.ts'
 
-/** `status` for a person: what is wrong first, then one row per process, then policy and figures. */
-export function printStatus(status: GatewayStatus, now: number): string {
+/**
+ * `status` for a person: what is wrong first, then one row per process, then one line for each thing that may go wrong.
+ * `all`: every figure of every process too.
+ */
+export function printStatus(status: GatewayStatus, now: number, all = false): string {
   const head = status.ready
     ? [`ready    ${status.url}`]
     : [`NOT READY  ${status.url}`, ...status.reasons.map((reason) => `  ! ${reason}`)]
@@ -27,10 +30,55 @@ export function printStatus(status: GatewayStatus, now: number): string {
         ? `version ${status.snapshot.version}, confirmed ${age(status.snapshot.ageSecs)} ago`
         : 'none yet: every request is refused until sync has fetched one'
     }`,
+    ...summary(status, now),
     `gateway  version ${status.version}, pid ${status.pid}, up ${age(status.uptimeSecs)}, settings ${status.configDigest.slice(0, 12)}`,
     ...(status.lastReload ? [reloadLine(status.lastReload, now)] : []),
-    ...status.processes.flatMap(figures),
+    ...(all ? ['', ...status.processes.flatMap(figures)] : []),
   ].join('\n')
+}
+
+function summary({ summary }: GatewayStatus, now: number): string[] {
+  const { certificate, controlPlane, spool, traffic } = summary
+  const until = (iso: string): string => {
+    const secs = (Date.parse(iso) - now) / 1000
+    return secs > 0 ? `in ${age(secs)}` : `${age(-secs)} AGO`
+  }
+  const lines: [string, string][] = []
+  if (certificate) {
+    const { expiresAt, renewalAt, failures, lastError } = certificate
+    lines.push([
+      'tls',
+      [
+        `certificate ends ${until(expiresAt)} (${expiresAt.slice(0, 10)})`,
+        ...(renewalAt ? [`renewal ${Date.parse(renewalAt) > now ? until(renewalAt) : 'is due'}`] : []),
+        ...(failures > 0 ? [`FAILED ${failures} times: ${lastError}`] : []),
+      ].join(', '),
+    ])
+  }
+  if (controlPlane) {
+    const { state, enrolmentExpiresAt, clockSkewMs, lastError } = controlPlane
+    const skewed = Math.abs(clockSkewMs) > 5_000
+    lines.push([
+      'cloud',
+      [
+        `control plane ${state === 'away' ? 'AWAY' : state}`,
+        ...(lastError ? [lastError] : []),
+        ...(enrolmentExpiresAt ? [`enrolment ends ${until(enrolmentExpiresAt)}`] : []),
+        ...(skewed ? [`its clock is ${Math.round(clockSkewMs / 1000)} s from ours`] : []),
+      ].join(', '),
+    ])
+  }
+  if (spool) {
+    const { files, lagSecs, shipped, lost } = spool
+    const waiting = files === 0 ? 'none wait' : `${files} files wait, the oldest for ${age(lagSecs)}`
+    lines.push(['events', `${shipped} stored, ${waiting}${lost > 0 ? `, ${lost} LOST` : ''}`])
+  }
+  const { activeRequests, connections, sessions, sessionStore } = traffic
+  lines.push([
+    'traffic',
+    `${activeRequests} requests run, ${connections} connections, ${sessions} sessions (${sessionStore})`,
+  ])
+  return lines.map(([name, text]) => `${name.padEnd(8)} ${text}`)
 }
 
 function reloadLine({ at, problems }: { at: string; problems: readonly string[] }, now: number): string {

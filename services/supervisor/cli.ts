@@ -9,6 +9,7 @@ import { checkValkey } from '../../shared/valkey.ts'
 import { version } from '../../shared/version.ts'
 import { ask, OperatorUnreachable } from './cli-client.ts'
 import { printStatus } from './cli-status.ts'
+import { runDoctor } from './doctor/run.ts'
 import { readConfiguration } from './environment.ts'
 import { operatorSocketPath } from './operator.ts'
 import { program, runGateway } from './run.ts'
@@ -17,7 +18,9 @@ import type { GatewayStatus } from './status.ts'
 const usage = `${program} ${version}
 
   ${program} run                     run the gateway here (what the service unit does)
-  ${program} status [--json]         processes, readiness, policy; exit code 1 when not ready
+  ${program} status [--all] [--json] processes, readiness, certificate, policy, events; exit code 1 when not ready
+  ${program} doctor [--json]         walks the way of an agent, names the first thing that is wrong and what to do; exit
+                                          code 1 when something is
   ${program} restart <process>       front, sync, proxy (all workers) or proxy-<n>: replaced without a gap
   ${program} reload                  read the settings and certificates again
   ${program} --check [--json]        check the settings and the session store, print what counts; exit code 2
@@ -25,6 +28,11 @@ const usage = `${program} ${version}
   ${program} --version
 
   --socket <path>   operator socket (else of AEMBIT_RUNTIME_DIR)
+
+doctor:
+  --token-file <path>      an access token to try; - is standard input; or in MCP_TOKEN
+  --client-id <id> --client-secret-file <path>   fetches a token by client_credentials
+  --ca <path>              PEM of a private authority that the certificates come from
 
 Exit codes: 0 done, 1 refused or not ready, 2 wrong settings or usage, 3 no gateway answers.`
 
@@ -84,10 +92,10 @@ function socketPath(): string {
   return operatorSocketPath(directory)
 }
 
-async function status(path: string, json: boolean): Promise<number> {
+async function status(path: string, json: boolean, all: boolean): Promise<number> {
   const { body } = await ask(path, 'GET', '/v1/status')
   const answer = body as GatewayStatus
-  console.log(json ? JSON.stringify(answer, null, 2) : printStatus(answer, Date.now()))
+  console.log(json ? JSON.stringify(answer, null, 2) : printStatus(answer, Date.now(), all))
   return answer.ready ? exits.done : exits.refused
 }
 
@@ -106,10 +114,15 @@ async function main(): Promise<number> {
     allowPositionals: true,
     options: {
       json: { type: 'boolean', default: false },
+      all: { type: 'boolean', default: false },
       check: { type: 'boolean', default: false },
       version: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false, short: 'h' },
       socket: { type: 'string' },
+      'token-file': { type: 'string' },
+      'client-id': { type: 'string' },
+      'client-secret-file': { type: 'string' },
+      ca: { type: 'string' },
     },
   })
   const [verb, what, ...rest] = positionals
@@ -119,7 +132,19 @@ async function main(): Promise<number> {
   if (values.check && verb === undefined) return check(values.json)
   const path = values.socket ?? socketPath()
   if (verb === 'run' && what === undefined) return runGateway({ env: process.env })
-  if (verb === 'status' && what === undefined) return status(path, values.json)
+  if (verb === 'status' && what === undefined) return status(path, values.json, values.all)
+  if (verb === 'doctor' && what === undefined) {
+    return runDoctor({
+      env: process.env,
+      socketPath: path,
+      json: values.json,
+      tokenFile: values['token-file'],
+      clientId: values['client-id'],
+      clientSecretFile: values['client-secret-file'],
+      ca: values.ca,
+      print: (text) => console.log(text),
+    })
+  }
   if (verb === 'reload' && what === undefined) return command(path, '/v1/reload', values.json)
   if (verb === 'restart' && what !== undefined && rest.length === 0) {
     return command(path, `/v1/restart/${encodeURIComponent(what)}`, values.json)

@@ -2,6 +2,7 @@ import type { GatewayConfig } from '../../shared/config/gateway.ts'
 import { version } from '../../shared/version.ts'
 import type { Child, ChildState } from './child.ts'
 import type { Fleet } from './fleet.ts'
+import { type Summary, summarize } from './summary.ts'
 
 export interface ProcessStatus {
   readonly name: string
@@ -42,6 +43,7 @@ export interface GatewayStatus {
     readonly ageSecs: number
   } | null
   readonly lastReload: ReloadStatus | null
+  readonly summary: Summary
   readonly processes: readonly ProcessStatus[]
 }
 
@@ -65,6 +67,7 @@ export function describe({
 }: StatusSources): GatewayStatus {
   const reasons = fleet.readiness()
   const { snapshot } = fleet
+  const processes = describeProcesses(fleet, now)
   return {
     ready: reasons.length === 0,
     reasons,
@@ -83,31 +86,36 @@ export function describe({
         }
       : null,
     lastReload,
-    processes: fleet.slots.flatMap((slot) => {
-      const about = {
-        name: slot.name,
-        role: slot.role,
-        restarts: slot.restarts,
-        lastError: slot.lastError
-          ? { at: new Date(slot.lastError.at).toISOString(), text: slot.lastError.text }
-          : null,
-      }
-      const retiring: ReadonlySet<unknown> = slot.retiring
-      const rows = slot.children.map((child) => ({
-        ...about,
-        ...describeChild(child, now),
-        // Its drain begins a moment after its successor was announced; for a reader it is over already.
-        ...(retiring.has(child) ? { state: 'draining' as const } : {}),
-      }))
-      if (slot.current && !slot.crashLooping) return rows
-      const absent = {
-        ...nobody,
-        state: slot.crashLooping ? ('crash loop' as const) : ('restarting' as const),
-      }
-      const [first = { ...about, ...absent }, ...others] = rows
-      return [{ ...first, state: absent.state }, ...others]
-    }),
+    summary: summarize(processes),
+    processes,
   }
+}
+
+function describeProcesses(fleet: Fleet, now: number): ProcessStatus[] {
+  return fleet.slots.flatMap((slot) => {
+    const about = {
+      name: slot.name,
+      role: slot.role,
+      restarts: slot.restarts,
+      lastError: slot.lastError
+        ? { at: new Date(slot.lastError.at).toISOString(), text: slot.lastError.text }
+        : null,
+    }
+    const retiring: ReadonlySet<unknown> = slot.retiring
+    const rows = slot.children.map((child) => ({
+      ...about,
+      ...describeChild(child, now),
+      // Its drain begins a moment after its successor was announced; for a reader it is over already.
+      ...(retiring.has(child) ? { state: 'draining' as const } : {}),
+    }))
+    if (slot.current && !slot.crashLooping) return rows
+    const absent = {
+      ...nobody,
+      state: slot.crashLooping ? ('crash loop' as const) : ('restarting' as const),
+    }
+    const [first = { ...about, ...absent }, ...others] = rows
+    return [{ ...first, state: absent.state }, ...others]
+  })
 }
 
 const nobody = { pid: null, uptimeSecs: 0, lagMs: 0, rssBytes: 0, checks: {}, stats: {} }

@@ -39,5 +39,13 @@ export const operations = {
       source: 'RFC 7517; NIST SP 800-57, 5.5',
       text: 'Running gateways take tokens of the former and the next signing key, and none of a compromised one.',
     },
+    'OPS-STATUS-01': {
+      source: 'docs/operators.md, Is it well?',
+      text: 'status shows each process, the certificate’s end, the age of the policy, the spool and what is wrong, also as JSON.',
+    },
+    'OPS-DOCTOR-01': {
+      source: 'docs/operators.md, Doctor',
+      text: 'doctor walks the way of a client and names the first thing that is wrong and what to do, whether or not the gateway runs.',
+    },
   },
 } as const satisfies Area

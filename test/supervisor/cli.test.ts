@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { age, printStatus } from '../../services/supervisor/cli-status.ts'
+import { proves } from '../requirements.ts'
 import { startGateway } from './rig.ts'
 
 const script = fileURLToPath(new URL('../../services/supervisor/cli.ts', import.meta.url))
@@ -74,6 +75,17 @@ t.test('what is wrong stands first', async (t) => {
       snapshot: null,
       snapshotMaxAgeSecs: 3600,
       lastReload: { at: new Date(0).toISOString(), problems: ['AEMBIT_X is required'] },
+      summary: {
+        certificate: {
+          expiresAt: new Date(90_000 + 3 * 86_400_000).toISOString(),
+          renewalAt: new Date(0).toISOString(),
+          failures: 2,
+          lastError: 'rateLimited',
+        },
+        controlPlane: { state: 'away', enrolmentExpiresAt: null, clockSkewMs: 9_000, lastError: 'no route' },
+        spool: { files: 4, bytes: 10, lagSecs: 400, shipped: 7, lost: 1 },
+        traffic: { activeRequests: 2, connections: 3, sessions: 4, sessionStore: 'memory' },
+      },
       processes: [
         {
           name: 'sync',
@@ -91,7 +103,16 @@ t.test('what is wrong stands first', async (t) => {
       ],
     },
     90_000,
+    true,
   )
+  proves(t, 'OPS-STATUS-01')
+  t.match(
+    text,
+    /^tls +certificate ends in 3d 0h \(1970-01-04\), renewal is due, FAILED 2 times: rateLimited$/m,
+  )
+  t.match(text, /^cloud +control plane AWAY, no route, its clock is 9 s from ours$/m)
+  t.match(text, /^events +7 stored, 4 files wait, the oldest for 6m, 1 LOST$/m)
+  t.match(text, /^traffic +2 requests run, 3 connections, 4 sessions \(memory\)$/m)
   t.match(text, /^NOT READY .*\n {2}! sync.control_plane: failing \(no route\)/)
   t.match(text, /sync +- +crash loop +0s +7 +0 ms +0 MB +exited with code 1 \(1m ago\)/)
   t.match(text, /none yet: every request is refused/)
