@@ -51,7 +51,7 @@ export const gatewayTable = {
     'PEM file of further authorities that the ACME server itself is trusted by',
   ),
   AEMBIT_LOG_LEVEL: optional(oneOf(logLevelNames), 'info', 'how much is logged'),
-  AEMBIT_METRICS_PORT: optional(port, 9091, 'port of /metrics and /ready; 0 = none'),
+  AEMBIT_METRICS_PORT: optional(port, 9091, 'port of /metrics, /healthz and /readyz; 0 = none'),
   AEMBIT_MCP_SESSION_IDLE_TTL_SECS: optional(
     integer({ min: 1, max: 1_209_600 }),
     43_200,
