@@ -44,6 +44,8 @@ export const layouts: Readonly<Record<ApplicationName, Layout>> = {
       AEMBIT_ENROLMENT_SECRET_PATH: `${credentials('aembit_agent_controller')}/enrolment_secret`,
       TLS_PEM_PATH: `${credentials('aembit_agent_controller')}/tls_pem`,
       TLS_KEY_PATH: `${credentials('aembit_agent_controller')}/tls_key`,
+      AEMBIT_ATTESTATION_CERT_PATH: `${credentials('aembit_agent_controller')}/attestation_cert`,
+      AEMBIT_ATTESTATION_KEY_PATH: `${credentials('aembit_agent_controller')}/attestation_key`,
       KRB5_KTNAME: `${credentials('aembit_agent_controller')}/krb5_keytab`,
     },
     others: ['TLS_PEM_PATH', 'TLS_KEY_PATH', 'KRB5_KTNAME'],

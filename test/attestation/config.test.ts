@@ -1,6 +1,18 @@
+import { cpSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { calculateJwkThumbprint } from 'jose'
 import { test } from 'tap'
 import { parseConfig } from '../../services/control-plane/config/load.ts'
-import { enrol, movable, post, startFleet, yaml } from '../control-plane/fleet/rig.ts'
+import { openDatabase } from '../../services/control-plane/store/database.ts'
+import {
+  assertion,
+  controllerKeys,
+  enrol,
+  movable,
+  post,
+  startFleet,
+  yaml,
+} from '../control-plane/fleet/rig.ts'
 import { proves } from '../requirements.ts'
 
 const problemsOf = (controllers: string): readonly string[] => {
@@ -68,4 +80,31 @@ test('a machine that is silent for 90 seconds is shown as disconnected, once, an
   await report()
   t.same(events().length, 3, 'and once more that it is back')
   t.equal(fleet.controllers.find(id)?.healthy, true)
+})
+
+test('a database of an earlier version keeps its registered controllers', async (t) => {
+  proves(t, 'AC-01')
+  const folder = t.testdir({ migrations: {} })
+  const migrations = join(import.meta.dirname, '../../services/control-plane/store/migrations')
+  for (const name of readdirSync(migrations)) {
+    if (name < '130-') cpSync(join(migrations, name), join(folder, 'migrations', name))
+  }
+  const path = join(folder, 'control-plane.db')
+  const { publicJwk, privateJwk } = controllerKeys()
+  const kid = await calculateJwkThumbprint(publicJwk)
+  const id = '0b1e0000-0000-4000-8000-000000000001'
+  const before = openDatabase(path, join(folder, 'migrations'))
+  before
+    .prepare('INSERT INTO agent_controller VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)')
+    .run(id, 'vm-1', JSON.stringify({ ...publicJwk, kid }), '0.1.0', 'host-a', 1, 2, 3, 4)
+  before.close()
+  const fleet = await startFleet({ path })
+  t.teardown(fleet.close)
+  t.match(fleet.controllers.find(id), {
+    name: 'vm-1',
+    provider: null,
+    instances: [{ kid, hostname: 'host-a', registeredAt: 2, lastHealthAt: 4 }],
+  })
+  const body = { controllerId: id, assertion: await assertion(privateJwk, id) }
+  t.match(await post(fleet.http, '/controller/v1/token', body), { status: 200 })
 })
