@@ -31,7 +31,7 @@ export async function runDoctor(options: DoctorOptions): Promise<number> {
       verdict: 'failed',
       text: read.problems.map(({ key, message }) => `${key} ${message}`).join('; '),
       advice:
-        'correct them, then aembit_mcp_gateway --check; on an installed gateway run it as the installer says (AEMBIT_ENV_FILE)',
+        'correct them, then aembit_mcp_gateway --check; are these the settings that the gateway runs with (AEMBIT_ENV_FILE)?',
     }
     print(
       json

@@ -78,6 +78,7 @@ export async function startRig(options: RigOptions = {}) {
   }
   const checks = new Map<string, { status: string; fault?: Fault }>()
   let core!: FakeCore
+  const meter = new Meter()
   const edge = new Edge(
     {
       config,
@@ -85,7 +86,7 @@ export async function startRig(options: RigOptions = {}) {
       check: (name, status, fault) => checks.set(name, { status, ...(fault ? { fault } : {}) }),
       stats: () => {},
       send: () => {},
-      meter: new Meter(),
+      meter,
       tenant: () => {},
     },
     {
@@ -199,6 +200,7 @@ export async function startRig(options: RigOptions = {}) {
     clock,
     sync,
     checks,
+    meter,
     edge,
     core,
     valid,

@@ -200,4 +200,28 @@ t.test('a trusted issuer elsewhere', async (t) => {
   t.equal(claimed.status, 403, 'it can not name our client workload')
   t.equal((await ask('https://idp.test.evil.test')).json.code, 'token.issuer_unknown')
   t.strictSame(fetched, ['https://login.idp.test/jwks'], 'keys come from trusted domains alone, once')
+  const counted = other.meter.take()?.counts.filter(([name]) => name.endsWith('_jwks_refresh_attempts_total'))
+  t.same(counted, [['aembit_mcp_gateway_jwks_refresh_attempts_total', ['success'], 1]])
+})
+
+t.test('refused tokens are counted by their reason', async (t) => {
+  proves(t, 'OPS-METRICS-01')
+  const rig = await startRig()
+  t.teardown(() => rig.close())
+  const ask = (bearer: string | null) => rig.http1({ body: rpc('tools/list'), token: bearer })
+  await ask(null)
+  await ask('abc')
+  await ask(await token({ aud: 'https://other.test/mcp' }))
+  await ask(await token({ exp: 1 }))
+  const counts = rig.meter.take()?.counts ?? []
+  const refused = counts.filter(([name]) => name === 'aembit_mcp_gateway_auth_failures_total')
+  t.same(Object.fromEntries(refused.map(([, labels, by]) => [labels.join(), by])), {
+    missing_header: 1,
+    audience_mismatch: 1,
+    invalid_token: 2,
+  })
+  t.notOk(
+    counts.some(([name]) => name.endsWith('_requests_processed_total')),
+    'nothing of them was read',
+  )
 })
