@@ -98,7 +98,11 @@ export const metrics = {
     'outcome',
   ]),
   aembit_mcp_gateway_aidr_guard_decisions_total: counted(
-    'What content guards were asked: answered, or passed (fail_open) or refused (fail_closed) without an answer',
+    'What CrowdStrike AIDR was asked: answered, or passed (fail_open) or refused (fail_closed) without an answer',
+    ['tenant_id', 'outcome'],
+  ),
+  aembit_mcp_gateway_http_guard_decisions_total: counted(
+    'What HTTP guards of content were asked: answered, or passed or refused without an answer',
     ['tenant_id', 'outcome'],
   ),
   aembit_mcp_gateway_session_store_operations_total: counted('Operations of the session store', storeLabels),
@@ -214,6 +218,7 @@ const values: Readonly<Record<string, readonly string[]>> = {
   method: [...knownMethods, 'response', 'DELETE', 'other'],
   'aembit_mcp_gateway_upstream_mcp_server_fanout_timeouts_total outcome': ['timeout'],
   'aembit_mcp_gateway_aidr_guard_decisions_total outcome': ['scanned', 'fail_open', 'fail_closed'],
+  'aembit_mcp_gateway_http_guard_decisions_total outcome': ['scanned', 'fail_open', 'fail_closed'],
   'aembit_mcp_gateway_auth_failures_total reason': ['missing_header', 'audience_mismatch', 'invalid_token'],
   'aembit_mcp_gateway_events_lost_total reason': ['dropped', 'quarantined'],
   operation: ['save', 'get', 'delete', 'count'],

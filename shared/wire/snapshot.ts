@@ -179,6 +179,13 @@ export const toolAccessControlSchema = z.object({
   resources: z.enum(['All', 'None']).default('All'),
 })
 
+/**
+ * What a guard can look at: tools of a listing; arguments and result of a call; what prompts/get and resources/read answer;
+ * the texts of errors; what a server asks the person or their model for.
+ */
+export const guardPhases = ['listing', 'input', 'output', 'prompt', 'resource', 'error', 'question'] as const
+export type GuardPhase = (typeof guardPhases)[number]
+
 const guardFields = {
   id: z.string(),
   name: z.string(),
@@ -204,7 +211,7 @@ export const aidrSchema = z.object({
 export const httpGuardSchema = z.object({
   type: z.literal('HttpGuard'),
   url: z.string(),
-  checks: z.array(z.enum(['listing', 'input', 'output'])).min(1),
+  checks: z.array(z.enum(guardPhases)).min(1),
   ...guardFields,
 })
 

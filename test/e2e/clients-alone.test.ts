@@ -1,27 +1,20 @@
 import { join } from 'node:path'
-import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
-import { decodeProtectedHeader, exportJWK, generateKeyPair, SignJWT } from 'jose'
+import { decodeProtectedHeader } from 'jose'
 import t from 'tap'
 import { parseDocument, type YAMLSeq } from 'yaml'
-import { createFetch } from '../../installer/quickstart/agent.ts'
 import { openDatabase } from '../../services/control-plane/store/database.ts'
 import { proves } from '../requirements.ts'
-import { startRig, textOf } from '../rig/world.ts'
+import { botClient, createBot, weather } from '../rig/bot.ts'
+import { startRig } from '../rig/world.ts'
 
 /** An agent without a person through the whole appliance, and what gateways make of keys that are replaced. */
 t.setTimeout(240_000)
-const { publicKey, privateKey } = await generateKeyPair('ES256')
-const jwk = { ...(await exportJWK(publicKey)), kid: 'k1', alg: 'ES256' }
+const clients = await Promise.all(['bot', 'idle'].map(botClient))
 
 function edit(yaml: string): string {
   const document = parseDocument(yaml)
   const add = (list: string, entry: unknown): void =>
     (document.get(list) as YAMLSeq).add(document.createNode(entry))
-  const clients = ['bot', 'idle'].map((clientId) => ({
-    clientId,
-    jwks: { keys: [jwk] },
-    grantTypes: ['client_credentials'],
-  }))
   document.set('authorizationServer', document.createNode({ clients }))
   add('clientWorkloads', { id: 'bots', identities: [{ type: 'oauthClientId', value: 'bot' }] })
   add('accessPolicies', { id: 'bots-in', client: 'bots', server: 'gateway', subjects: ['client'] })
@@ -36,50 +29,8 @@ function edit(yaml: string): string {
 
 const rig = await startRig({ edit })
 t.teardown(() => rig.end())
-const { fetch, close } = createFetch(rig.caPath)
+const { tokenOf, connect, close } = createBot(rig)
 t.teardown(close)
-
-const tokenOf = async (clientId = 'bot'): Promise<{ status: number; token: string }> => {
-  const now = Math.floor(Date.now() / 1000)
-  const assertion = await new SignJWT({ jti: crypto.randomUUID() })
-    .setProtectedHeader({ alg: 'ES256', kid: 'k1' })
-    .setIssuer(clientId)
-    .setSubject(clientId)
-    .setAudience(rig.origin)
-    .setIssuedAt(now)
-    .setExpirationTime(now + 60)
-    .sign(privateKey)
-  const body = new URLSearchParams({
-    grant_type: 'client_credentials',
-    client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
-    client_assertion: assertion,
-    resource: rig.url,
-    scope: 'mcp',
-  })
-  const response = await fetch(`${rig.origin}/connect/token`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/x-www-form-urlencoded' },
-    body: body.toString(),
-  })
-  const { access_token } = (await response.json()) as { access_token?: string }
-  return { status: response.status, token: access_token ?? '' }
-}
-
-const connect = async (token: string): Promise<Client> => {
-  const client = new Client({ name: 'bot', version: '1.0.0' })
-  await client.connect(
-    new StreamableHTTPClientTransport(new URL(rig.url), {
-      fetch: fetch as never,
-      requestInit: { headers: { authorization: `Bearer ${token}` } },
-    }),
-  )
-  return client
-}
-const weather = (client: Client): Promise<string> =>
-  client.callTool({ name: 'weather_get_weather', arguments: { city: 'Basel' } }).then(
-    (result) => textOf(result),
-    (error: unknown) => `refused: ${String(error)}`,
-  )
 
 const first = await tokenOf()
 const bot = await connect(first.token)

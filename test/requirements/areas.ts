@@ -4,6 +4,7 @@ import { http } from './http.ts'
 import { identity } from './identity.ts'
 import { mcp } from './mcp.ts'
 import { operations } from './operations.ts'
+import { policy } from './policy.ts'
 import { providers } from './providers.ts'
 import type { Area } from './requirement.ts'
 import { sessions } from './sessions.ts'
@@ -16,6 +17,7 @@ export const areas = [
   credentials,
   identity,
   providers,
+  policy,
   gateway,
   operations,
 ] as const satisfies readonly Area[]

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { compileCel } from '../../../shared/policy/cel.ts'
 import { globProblem } from '../../../shared/policy/glob.ts'
 import { isTimeZone, minutesOf, weekDays } from '../../../shared/policy/time.ts'
+import { guardPhases } from '../../../shared/wire/snapshot.ts'
 import { id, networks, text, webUrl } from './fields.ts'
 import type { Secret } from './secret.ts'
 
@@ -133,10 +134,7 @@ export function createContentSecurity(secret: SecretSchema) {
     type: z.literal('HttpGuard'),
     url: webUrl,
     token: secret.optional(),
-    checks: z
-      .array(z.enum(['listing', 'input', 'output']))
-      .min(1)
-      .default(['listing', 'input', 'output']),
+    checks: z.array(z.enum(guardPhases)).min(1).default(['listing', 'input', 'output']),
     ...guardFields({ least: 100, most: 600_000 }, false),
   })
   return z.discriminatedUnion('type', [toolAccessControl, aidr, httpGuard])

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { GuardPhase } from '../../../shared/wire/snapshot.ts'
 import type { Checked, Dialect, GuardAnswer } from './types.ts'
 
 /**
@@ -20,7 +21,10 @@ const answerSchema = z.object({
   }),
 })
 
+/** All that is documented for MCP: of everything else this guard is not asked. */
 const eventTypes = { listing: 'tool_listing', input: 'tool_input', output: 'tool_output' } as const
+export const isAidrPhase = (phase: GuardPhase): phase is keyof typeof eventTypes =>
+  Object.hasOwn(eventTypes, phase)
 
 export function aidrDialect(baseUrl: string): Dialect {
   return {
@@ -30,7 +34,7 @@ export function aidrDialect(baseUrl: string): Dialect {
         checked.phase === 'listing'
           ? { messages: [], tools: toolsOf(checked.content).map(asFunction) }
           : { messages: partsOf(checked).map((content) => ({ role: 'tool', content })) },
-      event_type: eventTypes[checked.phase],
+      event_type: isAidrPhase(checked.phase) ? eventTypes[checked.phase] : checked.phase,
       app_id: checked.client.id,
       user_id: checked.user.email ?? checked.user.subject,
       ...(checked.client.ip === undefined ? {} : { source_ip: checked.client.ip }),

@@ -6,10 +6,10 @@ import type { Logger } from '../../../shared/log.ts'
 import type { Principal } from '../../../shared/policy.ts'
 import { backoffMs } from '../../../shared/retry.ts'
 import { guardCredentialPrefix } from '../../../shared/wire/credential.ts'
-import type { ContentGuard, ServerWorkload } from '../../../shared/wire/snapshot.ts'
+import type { ContentGuard, GuardPhase, ServerWorkload } from '../../../shared/wire/snapshot.ts'
 import type { ContentSecurityVerdict, Credentials } from '../mcp/protocol/types.ts'
 import type { Measures } from '../measures.ts'
-import { aidrDialect } from './aidr.ts'
+import { aidrDialect, isAidrPhase } from './aidr.ts'
 import { hookDialect } from './hook.ts'
 import { createPoster, maxBodyBytes } from './post.ts'
 import type { Checked, Dialect, GuardAnswer } from './types.ts'
@@ -52,7 +52,16 @@ export function createGuards(deps: {
 }): Guards {
   const { credentials, clock, log, measures } = deps
   const poster = createPoster()
-  const counts = { scanned: 0, fail_open: 0, fail_closed: 0 }
+  const counts = {
+    CrowdStrikeAIDR: { scanned: 0, fail_open: 0, fail_closed: 0 },
+    HttpGuard: { scanned: 0, fail_open: 0, fail_closed: 0 },
+  }
+  const count = ({ type }: ContentGuard, outcome: 'scanned' | 'fail_open' | 'fail_closed'): void => {
+    counts[type][outcome]++
+    // The documented metric speaks of AIDR alone.
+    if (type === 'CrowdStrikeAIDR') measures?.guardDecisions.inc(outcome)
+    else measures?.httpGuardDecisions.inc(outcome)
+  }
   const dialects = new WeakMap<ContentGuard, Dialect>()
   const listings = new LRUCache<string, { answer: GuardAnswer; until: number }>({ max: 2_000 })
 
@@ -123,14 +132,12 @@ export function createGuards(deps: {
     if (known && known.until > clock.now()) return known.answer
     try {
       const answer = await ask(guard, checked, signal)
-      counts.scanned++
-      measures?.guardDecisions.inc('scanned')
+      count(guard, 'scanned')
       if (key !== undefined) listings.set(key, { answer, until: clock.now() + listingMs })
       return answer
     } catch (error) {
       const verdict = guard.failOpen ? 'fail_open' : 'fail_closed'
-      counts[verdict]++
-      measures?.guardDecisions.inc(verdict)
+      count(guard, verdict)
       log.warn(
         {
           guard: guard.id,
@@ -150,7 +157,7 @@ export function createGuards(deps: {
       let { content } = checked
       let verdict: ContentSecurityVerdict | undefined
       for (const guard of guards) {
-        if (guard.type === 'HttpGuard' && !guard.checks.includes(checked.phase)) continue
+        if (!looksAt(guard, checked.phase)) continue
         const answer = await one(guard, { ...checked, content }, signal)
         if (!answer) {
           if (guard.failOpen) continue
@@ -165,13 +172,19 @@ export function createGuards(deps: {
       return { allow: true, content, verdict }
     },
     stats: () => ({
-      'aidrGuard.scanned': counts.scanned,
-      'aidrGuard.fail_open': counts.fail_open,
-      'aidrGuard.fail_closed': counts.fail_closed,
+      ...named('aidrGuard', counts.CrowdStrikeAIDR),
+      ...named('httpGuard', counts.HttpGuard),
     }),
     close: () => poster.close(),
   }
 }
+
+const named = (prefix: string, counted: Record<string, number>): Record<string, number> =>
+  Object.fromEntries(Object.entries(counted).map(([outcome, n]) => [`${prefix}.${outcome}`, n]))
+
+/** Whether a guard is asked about content of this kind at all. */
+export const looksAt = (guard: ContentGuard, phase: GuardPhase): boolean =>
+  guard.type === 'HttpGuard' ? guard.checks.includes(phase) : isAidrPhase(phase)
 
 /** The network and time-outs of a try; an answer of the wrong shape comes out the same each time. */
 function isTransient(error: unknown): boolean {

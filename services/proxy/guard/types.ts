@@ -1,9 +1,14 @@
-/** What a guard looks at: the tools of a listing, the arguments of a call, or its result. */
+import type { GuardPhase } from '../../../shared/wire/snapshot.ts'
+
+/** What a guard looks at, and in whose name it goes. */
 export interface Checked {
-  readonly phase: 'listing' | 'input' | 'output'
+  readonly phase: GuardPhase
   readonly server: { readonly id: string; readonly name: string }
-  /** The server's own name of the tool; absent for listings. */
+  /** The server's own name of the tool, where one was called. */
   readonly tool?: string
+  /** The server's own name of the prompt; the resource's address. */
+  readonly prompt?: string
+  readonly uri?: string
   readonly user: { readonly subject: string; readonly email?: string }
   readonly client: { readonly id: string; readonly ip?: string }
   /** A list of tools, or one object. */

@@ -1,10 +1,12 @@
 import { Fault } from '../../../shared/faults.ts'
 import type { Decision } from '../../../shared/policy.ts'
 import type { ContentGuard } from '../../../shared/wire/snapshot.ts'
-import type { Guarded } from '../guard/guards.ts'
+import { type Guarded, looksAt } from '../guard/guards.ts'
 import type { Checked } from '../guard/types.ts'
 import type { Context } from './context.ts'
-import type { ContentSecurityVerdict, JsonObject } from './protocol/types.ts'
+import type { Answered } from './flight.ts'
+import { faultError, isObject } from './protocol/jsonrpc.ts'
+import type { ContentSecurityVerdict, JsonObject, JsonRpcError } from './protocol/types.ts'
 
 /** A guard stopped content that was on its way to the client; carries what the event says of it. */
 export class ContentRefused extends Error {
@@ -17,6 +19,8 @@ export class ContentRefused extends Error {
   }
 }
 
+type Looked = Omit<Checked, 'user' | 'client'>
+
 /** The guards of the policy that decided, if any. */
 export function guardsOf({ call }: Context, decision: Decision): readonly ContentGuard[] {
   return call.index.policies.get(decision.policyId ?? '')?.guards ?? []
@@ -26,7 +30,7 @@ export function guardsOf({ call }: Context, decision: Decision): readonly Conten
 export async function guard(
   context: Context,
   guards: readonly ContentGuard[],
-  what: Pick<Checked, 'phase' | 'server' | 'tool' | 'content'>,
+  what: Looked,
 ): Promise<Guarded> {
   const { call, flight, deps } = context
   const { principal, circumstances } = call
@@ -53,20 +57,83 @@ export async function guard(
   }
 }
 
-/** What looks at a result before the client gets it; undefined where no guard does. */
+/** What looks at a kind of content before the client gets it; undefined where no guard of the policy does. */
 export function inspector(
   context: Context,
   decision: Decision,
-  server: Checked['server'],
-  tool: string,
-): ((result: JsonObject) => Promise<Guarded>) | undefined {
-  const guards = guardsOf(context, decision)
+  what: Omit<Looked, 'content'>,
+): ((content: JsonObject) => Promise<Guarded>) | undefined {
+  const guards = guardsOf(context, decision).filter((each) => looksAt(each, what.phase))
   if (guards.length === 0) return undefined
-  return async (result) => {
-    const guarded = await guard(context, guards, { phase: 'output', server, tool, content: result })
+  return async (content) => {
+    const guarded = await guard(context, guards, { ...what, content })
     if (!guarded.allow) throw new ContentRefused(guarded)
     return guarded
   }
+}
+
+/** A server's error as guards leave it; its code stays. Throws ContentRefused. */
+export async function inspectError(
+  context: Context,
+  decision: Decision,
+  about: Omit<Looked, 'content' | 'phase'>,
+  error: JsonRpcError,
+): Promise<{ error: JsonRpcError; verdict?: ContentSecurityVerdict | undefined }> {
+  const inspect = inspector(context, decision, { ...about, phase: 'error' })
+  if (!inspect) return { error }
+  const { message, data } = error
+  const { content, verdict } = await inspect({ message, ...(data === undefined ? {} : { data }) })
+  const made = content as JsonObject
+  return {
+    error: {
+      code: error.code,
+      message: typeof made.message === 'string' ? made.message : '',
+      ...(made.data === undefined ? {} : { data: made.data }),
+    },
+    verdict,
+  }
+}
+
+/**
+ * Asks the client what a server wants to know, as guards leave the question. One that they stop is answered to the server
+ * with an error, and neither the person nor their model sees it.
+ */
+export function guardedAsk<Q extends { method: string; params?: JsonObject | undefined }>(
+  context: Context,
+  decision: Decision,
+  about: Omit<Looked, 'content' | 'phase'>,
+  ask: (question: Q) => Promise<Answered>,
+): (question: Q) => Promise<Answered> {
+  const inspect = inspector(context, decision, { ...about, phase: 'question' })
+  if (!inspect) return ask
+  return async (question) => {
+    try {
+      const { content } = await inspect({ method: question.method, params: question.params ?? {} })
+      const { params } = content as JsonObject
+      return ask(typeof params === 'object' && params !== null ? { ...question, params } : question)
+    } catch (error) {
+      if (error instanceof ContentRefused) return { error: faultError(contentFault(error.guarded), 'legacy') }
+      throw error
+    }
+  }
+}
+
+/** The questions of an `input_required` result as guards leave them. Throws ContentRefused. */
+export async function inspectQuestions(
+  context: Context,
+  decision: Decision,
+  about: Omit<Looked, 'content' | 'phase'>,
+  result: JsonObject,
+): Promise<JsonObject> {
+  const inspect = inspector(context, decision, { ...about, phase: 'question' })
+  if (!inspect || !isObject(result.inputRequests)) return result
+  const seen = await Promise.all(
+    Object.entries(result.inputRequests).map(async ([key, question]) => {
+      const { content } = await inspect(isObject(question) ? question : {})
+      return [key, { ...(question as JsonObject), params: (content as JsonObject).params }]
+    }),
+  )
+  return { ...result, inputRequests: Object.fromEntries(seen) }
 }
 
 /** In words for a person and a model; says nothing of the content. */

@@ -2,10 +2,11 @@ import { Fault } from '../../../shared/faults.ts'
 import type { Decision } from '../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
 import type { Guarded } from '../guard/guards.ts'
+import type { Checked } from '../guard/types.ts'
 import { canElicitUrl, connectAnswer, elicitUrls } from './connect.ts'
 import type { Context } from './context.ts'
 import { type Answered, Cancelled } from './flight.ts'
-import { ContentRefused, contentFault } from './guarded.ts'
+import { ContentRefused, contentFault, guardedAsk, inspectError, inspectQuestions } from './guarded.ts'
 import { principalKeyOf } from './party.ts'
 import { isChange } from './protocol/changes.ts'
 import { faultError, isObject } from './protocol/jsonrpc.ts'
@@ -37,6 +38,8 @@ export interface RelayTarget {
   toolName?: string
   /** Mcp-Param-* towards the server. */
   mirror?: NonNullable<UpstreamRequest['mirror']>
+  /** What guards are told of what is asked; the tool unless told. */
+  about?: Pick<Checked, 'prompt' | 'uri'>
   /** What content security said of the request. */
   contentSecurity?: ContentSecurityVerdict
   /** Looks at a result before the client gets it. Throws ContentRefused. */
@@ -81,17 +84,24 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
     const answer = await send(context, target)
     const { error, result: given = {} } = answer.response
     if (error) {
-      const answered = answerOfError(context, error)
+      const seen = await inspectError(context, decision, aboutOf(target), error)
+      const answered = answerOfError(context, seen.error)
       // On a stream the status went out before.
       const alone = !context.flight.streaming && 'error' in answered
       const status = alone ? statusOf(answered.error, call.era) : 200
-      record(status, `the server answered error ${error.code}`, 'upstream.error')
+      record(status, `the server answered error ${error.code}`, 'upstream.error', seen.verdict)
       return answered
     }
     // A question to the person is no result yet.
-    const early = given.resultType === 'input_required' || given.resultType === 'task'
+    const asking = given.resultType === 'input_required'
+    const early = asking || given.resultType === 'task'
     const seen = early && !('result' in given) ? undefined : await target.inspect?.(given)
-    const result = isObject(seen?.content) ? seen.content : given
+    const inspected = isObject(seen?.content) ? seen.content : given
+    // The questions of a parked call were looked at one by one, so that its server hears of a no.
+    const result =
+      asking && !answer.parked
+        ? await inspectQuestions(context, decision, aboutOf(target), inspected)
+        : inspected
     if (result.isError === true) record(200, 'the tool reported an error', 'tool.error', seen?.verdict)
     else record(200, undefined, undefined, seen?.verdict)
     const untouched = result === given && answer.text !== undefined ? answer.text : undefined
@@ -131,6 +141,12 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
   }
 }
 
+const aboutOf = ({ server, toolName, about }: RelayTarget) => ({
+  server,
+  ...(toolName === undefined ? {} : { tool: toolName }),
+  ...about,
+})
+
 async function send(context: Context, target: RelayTarget): Promise<UpstreamAnswer> {
   const { call, flight, deps } = context
   const { server, name } = target
@@ -153,13 +169,16 @@ async function send(context: Context, target: RelayTarget): Promise<UpstreamAnsw
   if (parked) {
     return toAnswer(context, server, parked.holder, await resume(context, server, parked, params, waiter))
   }
+  const asker = <Q extends Question>(ask: (question: Q) => Promise<Answered>) =>
+    guardedAsk(context, target.decision, aboutOf(target), ask)
+  const askLive = asker((question: Question) => askClient(flight, question))
   if (name !== undefined) request.name = name
   if (context.logLevel !== undefined) request.logLevel = context.logLevel
   const trace = childSpan(meta, call.headers)
   if (trace) request.trace = trace
   if (target.mirror) request.mirror = target.mirror
   if (context.party.live) {
-    request.onRequest = (question) => askClient(flight, question)
+    request.onRequest = askLive
     // A server may ask outside of the call as well, and what it asks before it has a stream for that is lost.
     const opening =
       context.party.variant === '' ? undefined : deps.notices.channels.opening(context.party, server)
@@ -177,7 +196,7 @@ async function send(context: Context, target: RelayTarget): Promise<UpstreamAnsw
         deps.upstreams.request({
           ...request,
           stop,
-          onRequest,
+          onRequest: asker(onRequest),
           onNotification(message) {
             // What changed concerns everybody, also while nobody waits for this call.
             if (!isChange(message)) return onNotification(message)
@@ -189,7 +208,7 @@ async function send(context: Context, target: RelayTarget): Promise<UpstreamAnsw
   }
   const answer = await deps.upstreams.request(request)
   if (call.era === 'modern' || answer.response.result?.resultType !== 'input_required') return answer
-  return answerLive(flight, params, answer, (again) => deps.upstreams.request({ ...request, params: again }))
+  return answerLive(askLive, params, answer, (again) => deps.upstreams.request({ ...request, params: again }))
 }
 
 /** Whether the client can be asked in an answer. */

@@ -1,41 +1,9 @@
 import t from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
 import { proves } from '../../requirements.ts'
-import { ok, post, startLegacy } from './legacy-server.ts'
+import { converse, ok, open, post, startLegacy } from './legacy-server.ts'
 import { modernMeta, startScripted } from './modern-server.ts'
-import { type Rig, startRig } from './rig.ts'
-
-const open = async (rig: Rig, capabilities: JsonObject, protocolVersion = '2025-11-25') => {
-  const params = { protocolVersion, capabilities, clientInfo: { name: 'c', version: '1' } }
-  const { headers, last } = await post(rig, 'initialize', params)
-  return { session: { 'mcp-session-id': headers.get('mcp-session-id')! }, result: last.result! }
-}
-
-/** Calls in a session and answers each question of the server by `reply`; gives every message of the stream. */
-async function converse(
-  rig: Rig,
-  session: Record<string, string>,
-  params: JsonObject,
-  reply: (question: JsonObject) => JsonObject,
-) {
-  const body = JSON.stringify({ jsonrpc: '2.0', id: 'call', method: 'tools/call', params })
-  const response = await fetch(rig.url, { method: 'POST', headers: session, body })
-  const messages: JsonObject[] = []
-  let rest = ''
-  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
-    rest += chunk
-    const events = rest.split('\n\n')
-    rest = events.pop()!
-    for (const event of events) {
-      const message = JSON.parse(event.slice(6))
-      messages.push(message)
-      if (message.method === undefined || message.id === undefined) continue
-      const answer = JSON.stringify({ jsonrpc: '2.0', id: message.id, ...reply(message) })
-      await fetch(rig.url, { method: 'POST', headers: session, body: answer })
-    }
-  }
-  return messages
-}
+import { startRig } from './rig.ts'
 
 t.test('versions: the client’s where we know it, else our newest', async (t) => {
   proves(t, 'MCP-OPEN-01', 'MCP-OPEN-02', 'MCP-OPEN-03')

@@ -53,7 +53,7 @@ export async function callTool(context: Context): Promise<Relayed> {
   const { decision, contentSecurity } = await admitTool(context, target)
   await admitDefinition(context, target)
   const checked = await checkInput(context, { ...target, decision }, contentSecurity)
-  const inspect = inspector(context, decision, server, name)
+  const inspect = inspector(context, decision, { phase: 'output', server, tool: name })
   const answer = await relay(context, {
     server,
     decision,
@@ -157,12 +157,15 @@ async function connect({ call, party, flight, deps, info }: Context, target: Tar
 
 export async function getPrompt(context: Context): Promise<Relayed> {
   const { server, name, decision } = admitPrompt(context, context.params.name)
+  const inspect = inspector(context, decision, { phase: 'prompt', server, prompt: name })
   return relay(context, {
     server,
     decision,
     method: 'prompts/get',
     params: { ...context.params, name },
     name,
+    about: { prompt: name },
+    ...(inspect ? { inspect } : {}),
   })
 }
 

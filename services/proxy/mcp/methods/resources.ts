@@ -1,5 +1,6 @@
 import { Fault } from '../../../../shared/faults.ts'
 import type { Context } from '../context.ts'
+import { inspector } from '../guarded.ts'
 import { holdersOf } from '../holders.ts'
 import { type Relayed, relay } from '../relay.ts'
 
@@ -18,7 +19,16 @@ export async function readResource(
   for (const server of await holdersOf(context, uri)) {
     const decision = access.decisions.get(server.id)
     if (!decision) continue
-    const answer = await relay(context, { ...target, server, decision })
+    const reads = method === 'resources/read'
+    const inspect = reads ? inspector(context, decision, { phase: 'resource', server, uri }) : undefined
+    const about = reads ? { about: { uri } } : {}
+    const answer = await relay(context, {
+      ...target,
+      ...about,
+      ...(inspect ? { inspect } : {}),
+      server,
+      decision,
+    })
     if (!('error' in answer) || !notFound(answer.error.code)) return answer
     last = answer
   }

@@ -39,7 +39,7 @@ export async function task(context: Context): Promise<Relayed> {
   }
   const { server, tool, inner } = found
   if (!decision.allow) throw refuse(context, { server, name: tool, decision }, true)
-  const inspect = inspector(context, decision, server, tool)
+  const inspect = inspector(context, decision, { phase: 'output', server, tool })
   const answer = await relay(context, {
     server,
     decision,

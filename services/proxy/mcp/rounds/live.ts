@@ -41,7 +41,7 @@ export async function askClient(flight: Flight, question: Question): Promise<Ans
  * the call is sent again with the answers (MCP 2026-07-28, multi round-trip requests).
  */
 export async function answerLive(
-  flight: Flight,
+  askOne: (question: Question) => Promise<Answered>,
   params: JsonObject,
   first: UpstreamAnswer,
   attempt: (params: JsonObject) => Promise<UpstreamAnswer>,
@@ -52,7 +52,7 @@ export async function answerLive(
     const { inputRequests, requestState } = answer.response.result
     const asked = Object.entries(isObject(inputRequests) ? inputRequests : {})
     // All at once, as the server asked them: a person who thinks about one holds up no other.
-    const given = await Promise.all(asked.map(async ([key, question]) => [key, await ask(flight, question)]))
+    const given = await Promise.all(asked.map(async ([key, question]) => [key, await ask(askOne, question)]))
     answer = await attempt({
       ...params,
       inputResponses: Object.fromEntries(given.filter(([, result]) => result !== undefined)),
@@ -62,10 +62,13 @@ export async function answerLive(
   return answer
 }
 
-async function ask(flight: Flight, question: unknown): Promise<JsonObject | undefined> {
+async function ask(
+  askOne: (question: Question) => Promise<Answered>,
+  question: unknown,
+): Promise<JsonObject | undefined> {
   if (!isObject(question) || typeof question.method !== 'string') return undefined
   const { method, params } = question
-  const given = await askClient(flight, isObject(params) ? { method, params } : { method })
+  const given = await askOne(isObject(params) ? { method, params } : { method })
   if ('result' in given) return given.result
   throw new Fault('upstream.rejected', { detail: `the client refused ${method}: ${given.error.message}` })
 }
