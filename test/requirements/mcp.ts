@@ -60,6 +60,14 @@ export const mcp = {
       source: 'MCP extension io.modelcontextprotocol/tasks, Polling and Input',
       text: 'The official client of the tasks extension settles a task through the gateway, its question included.',
     },
+    'MCP-NOTICE-E2E-01': {
+      source: 'MCP 2026-07-28 basic/patterns/subscriptions',
+      text: 'Through every process: changes of servers and of policy are told, a replaced worker ends the stream in words, a client that goes leaves nothing.',
+    },
+    'MCP-PIN-E2E-01': {
+      source: 'services/proxy/mcp/README, Tool pinning',
+      text: 'Through every process: a definition that changes is held, told to the control plane, and served once an administrator approved it.',
+    },
     'MCP-ROOTS-01': {
       source: 'MCP 2025-11-25 client/roots, Root List Changes',
       text: 'A client that announced it tells the legacy servers of its session through the gateway that its roots changed.',
