@@ -47,5 +47,33 @@ export const providers = {
       source: 'docs/identity-providers.md',
       text: 'A refused sign-in leaves its reason in audit log and authorization events, under the reference that the person sees.',
     },
+    'IDP-01': {
+      source: 'Microsoft identity platform: ID token claims, groups overage',
+      text: 'Entra ID: people by object id, tenants by list, groups that do not fit into a token, no resource parameter.',
+    },
+    'IDP-02': {
+      source: 'Google Identity: OpenID Connect, hd',
+      text: 'Google: only people of the listed organizations, with proven addresses.',
+    },
+    'IDP-03': {
+      source: 'Okta: org and custom authorization servers',
+      text: 'Okta: both kinds of server, groups from userinfo.',
+    },
+    'IDP-04': {
+      source: 'Auth0: namespaced claims; Keycloak: realm roles',
+      text: 'Auth0 and Keycloak: groups are found where these put them.',
+    },
+    'IDP-05': {
+      source: 'OpenID Connect Core 1.0, 9 and 10.1.1',
+      text: 'The gateway proves itself by key or secret, and follows a change of keys of the provider.',
+    },
+    'IDP-06': {
+      source: 'GitHub: authorizing OAuth apps',
+      text: 'GitHub: people, proven addresses, organizations and teams from its API.',
+    },
+    'IDP-07': {
+      source: 'docs/identity-providers.md',
+      text: 'Of several providers the domain of an address, the client or the person chooses.',
+    },
   },
 } as const satisfies Area

@@ -93,9 +93,7 @@ function provenAddress(preset: PresetName | undefined, claims: Claims): boolean 
 
 /** The first of the configured claims that is there. A star stands for a namespace of the provider's own. */
 function groupsOf(config: OidcConfig, claims: Claims): readonly string[] {
-  const found = config.groupsClaims
-    .map((path) => (path.startsWith('*/') ? namespaced(claims, path.slice(1)) : claimAt(claims, path)))
-    .find((value) => Array.isArray(value) || typeof value === 'string')
+  const found = findGroups(config, claims)
   const list: unknown[] = Array.isArray(found) ? found : found === undefined ? [] : [found]
   const wanted = new Set(config.groups)
   const groups = list
@@ -109,6 +107,18 @@ function groupsOf(config: OidcConfig, claims: Claims): readonly string[] {
     )
   }
   return groups
+}
+
+/** Whether the claims say what groups and who somebody is, as far as this provider is asked for it. */
+export function isComplete(config: OidcConfig, claims: Claims): boolean {
+  const named = ['email', config.subjectClaim].every((name) => claimAt(claims, name) !== undefined)
+  return named && (config.groupsClaims.length === 0 || findGroups(config, claims) !== undefined)
+}
+
+function findGroups({ groupsClaims }: OidcConfig, claims: Claims): unknown {
+  return groupsClaims
+    .map((path) => (path.startsWith('*/') ? namespaced(claims, path.slice(1)) : claimAt(claims, path)))
+    .find((value) => Array.isArray(value) || typeof value === 'string')
 }
 
 function namespaced(claims: Claims, suffix: string): unknown {

@@ -7,7 +7,7 @@ import { presets } from '../config/presets.ts'
 import type { OidcConfig } from '../config/schema.ts'
 import { fetchGroups, groupsAreElsewhere } from './groups-overage.ts'
 import { createGuardedFetch, type GuardedFetch } from './guarded-fetch.ts'
-import { claimAt, mapClaims } from './mapping.ts'
+import { isComplete, mapClaims } from './mapping.ts'
 import { type ExternalProvider, SignInRefused } from './types.ts'
 
 const rediscoverMs = 10 * 60_000
@@ -56,11 +56,7 @@ export function createExternalProvider(
   ): Promise<Record<string, unknown>> => {
     const idToken = tokens.claims()!
     let claims: Record<string, unknown> = { ...idToken }
-    const wanted = ['email', config.subjectClaim, ...config.groupsClaims.slice(0, 1)]
-    if (
-      wanted.some((name) => claimAt(claims, name) === undefined) &&
-      configuration.serverMetadata().userinfo_endpoint
-    ) {
+    if (!isComplete(config, claims) && configuration.serverMetadata().userinfo_endpoint) {
       const info = await client.fetchUserInfo(configuration, tokens.access_token, idToken.sub)
       // What was signed wins over what was merely answered.
       claims = { ...info, ...claims }

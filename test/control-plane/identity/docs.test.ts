@@ -1,0 +1,26 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { parse } from 'yaml'
+import { parseConfig } from '../../../services/control-plane/config/load.ts'
+
+const page = readFileSync(join(import.meta.dirname, '../../../docs/identity-providers.md'), 'utf8')
+
+t.test('every sample of the page is taken as it is', async (t) => {
+  const samples = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(
+    ([, text = '']) => parse(text) as unknown[],
+  )
+  t.equal(samples.length, 7)
+  const config = parseConfig(
+    JSON.stringify({
+      tenant: { id: 'example' },
+      gateway: { url: 'https://gateway.example/mcp' },
+      identityProviders: samples.flat(),
+    }),
+    'sample.yaml',
+  )
+  t.same(
+    config.identityProviders.map(({ type }) => type),
+    ['oidc', 'oidc', 'oidc', 'oidc', 'oidc', 'oauth2', 'saml'],
+  )
+})
