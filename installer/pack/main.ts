@@ -76,6 +76,8 @@ function stageApplication(name: Application, target: string): LockedPackage[] {
   )
   if (name === 'aembit_mcp_gateway') {
     cpSync(join(root, 'installer/host/libexec'), join(target, 'libexec'), { recursive: true })
+    for (const each of ['grafana', 'prometheus'])
+      cpSync(join(root, 'etc', each), join(target, 'monitoring', each), { recursive: true })
   }
   return packages
 }
