@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import t from 'tap'
+import { proves } from '../requirements.ts'
 import { startAttackRig } from './rig.ts'
 import { areas, count, renderTable } from './table.ts'
 
@@ -8,6 +9,7 @@ const rig = await startAttackRig()
 t.teardown(() => rig.end())
 
 await t.test('what is refused below works for who is entitled to it', async (t) => {
+  proves(t, 'ATTACK-01')
   const { status, body } = await rig.send()
   t.equal(status, 200)
   t.match(body, /tweet/, 'Ann reaches the server')
@@ -42,6 +44,7 @@ for (const { title, attacks } of areas) {
 }
 
 t.test('the table for auditors is the one that ran', async (t) => {
+  proves(t, 'ATTACK-02')
   t.ok(count >= 90, `${count} attacks`)
   t.equal(readFileSync(new URL('../../docs/attacks.md', import.meta.url), 'utf8'), renderTable())
 })

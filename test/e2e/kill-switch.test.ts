@@ -78,6 +78,7 @@ await t.test('by server: its calls end and its tools are gone, for everyone', as
 })
 
 await t.test('by token: that one is refused with 401 and a refresh brings another', async (t) => {
+  proves(t, 'KILL-03')
   const token = ann.provider.stored!.access_token
   const status = async (): Promise<number> =>
     (
@@ -99,6 +100,7 @@ await t.test('by token: that one is refused with 401 and a refresh brings anothe
 })
 
 await t.test('a blocked person can neither refresh nor sign in', async (t) => {
+  proves(t, 'KILL-04')
   const revert = await kill('user', 'bob@example.com')
   await t.rejects(rig.agent('bob').connect(), /sign/i)
   await revert()

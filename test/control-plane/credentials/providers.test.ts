@@ -104,6 +104,7 @@ test('client credentials: one token for all, in both styles, renewed ahead and a
 })
 
 test('a token service that is down for now, and one that says no', async (t) => {
+  proves(t, 'CRED-48')
   const as = await standIn(t, () => ({
     body: { access_token: 'fine', token_type: 'Bearer', expires_in: 600 },
   }))
@@ -141,6 +142,7 @@ test('a token service that is down for now, and one that says no', async (t) => 
 })
 
 test('a token service in a private network that nobody allowed is not asked', async (t) => {
+  proves(t, 'CRED-49')
   const as = await standIn(t, () => ({ body: {} }))
   const plane = await planeWith(t, {
     type: 'oauth-client-credential',
@@ -278,6 +280,7 @@ test('AWS: a role for a token of ours', async (t) => {
 })
 
 test('Google Cloud: a federated token, and a service account for it', async (t) => {
+  proves(t, 'CRED-50')
   const audience =
     '//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/gateway'
   const google = await standIn(t, async ({ path, body, headers }) => {
@@ -322,6 +325,7 @@ test('Google Cloud: a federated token, and a service account for it', async (t) 
 })
 
 test('Microsoft Entra: client credentials by federation', async (t) => {
+  proves(t, 'CRED-51')
   const entra = await standIn(t, async ({ path, body }) => {
     const asked = form(body)
     const claims = await verifyOwn(asked.client_assertion!, plane.origin, 'api://AzureADTokenExchange')

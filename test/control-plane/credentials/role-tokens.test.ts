@@ -1,8 +1,10 @@
 import { test } from 'tap'
 import { roleOf } from '../../../services/control-plane/api/role-tokens.ts'
+import { proves } from '../../requirements.ts'
 import { type Plane, signIn, startPlane, tokenOf } from '../fleet/credential-rig.ts'
 
 test('a token for the administration API carries its role there, and no other token of ours does', async (t) => {
+  proves(t, 'CRED-52')
   const plane: Plane = await startPlane('https://server.example/mcp')
   t.teardown(() => plane.close())
 

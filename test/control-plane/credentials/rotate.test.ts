@@ -171,6 +171,7 @@ test('no sealed column is forgotten', (t) => {
 })
 
 test('a state folder has one owner, until it ends', (t) => {
+  proves(t, 'CRED-54')
   const dir = mkdtempSync(join(tmpdir(), 'lock-'))
   t.teardown(() => rmSync(dir, { recursive: true, force: true }))
   const unlock = lockState(dir)

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
 import { test } from 'tap'
+import { proves } from '../../requirements.ts'
 import { type Plane, signIn, startPlane, tokenOf } from '../fleet/credential-rig.ts'
 import { Browser } from '../identity/browser.ts'
 import { form, standIn } from './stand-ins.ts'
 
 test('a shared account: an administrator authorizes it once, everyone whom policy lets through uses it', async (t) => {
+  proves(t, 'CRED-53')
   let count = 0
   const as = await standIn(t, ({ path, body }) => {
     if (path.endsWith('/.well-known/openid-configuration')) {

@@ -90,6 +90,7 @@ test('a link that was made for someone else says so and connects nothing', async
 })
 
 test('a link works once, and not for another server or when it was changed', async (t) => {
+  proves(t, 'CRED-44')
   const { upstream, plane } = await scene(t)
   const browser = await signIn(plane, 'ann')
   const url = await link(plane, 'ann')
@@ -181,6 +182,7 @@ test("the server's no is told without its words", async (t) => {
 })
 
 test('policy decides: who may not use the server gets neither link nor page', async (t) => {
+  proves(t, 'CRED-45')
   const { plane } = await scene(t)
   const eve = await signIn(plane, 'eve')
   t.match(await plane.ask('eve'), { kind: 'denied', reason: 'trust_provider_mismatch' })
@@ -198,6 +200,7 @@ test('policy decides: who may not use the server gets neither link nor page', as
 })
 
 test('a policy that is gone takes the credential with it, and disconnecting still works', async (t) => {
+  proves(t, 'CRED-46')
   const { plane, upstream } = await scene(t)
   const browser = new Browser()
   await connect(plane, upstream, 'ann', browser)
@@ -228,6 +231,7 @@ test('disconnecting forgets here and revokes there', async (t) => {
 })
 
 test('a client of the configuration is used as it is, and only at the server it was first used at', async (t) => {
+  proves(t, 'CRED-47')
   const redirect = (origin: string) => `${origin}/mcp-auth/userauth/notes-account/callback`
   const { plane, upstream } = await scene(t, {
     registration: false,

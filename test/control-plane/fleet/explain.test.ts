@@ -4,12 +4,14 @@ import { explainDecision, explainRequestSchema } from '../../../services/control
 import { parseConfig } from '../../../services/control-plane/config/load.ts'
 import { compileSnapshot } from '../../../services/control-plane/policy/compile.ts'
 import { indexSnapshot } from '../../../shared/policy.ts'
+import { proves } from '../../requirements.ts'
 
 const sample = /```yaml\n# policy sample\n([\s\S]*?)```/.exec(
   readFileSync(new URL('../../../docs/policy.md', import.meta.url), 'utf8'),
 )?.[1]
 
 t.test('the sample of the documentation loads, and says why Ann can not do something', async (t) => {
+  proves(t, 'POLICY-06')
   const config = parseConfig(
     `tenant: {id: acme}
 gateway: {url: https://gw.example.com}

@@ -1,6 +1,7 @@
 import { test } from 'tap'
 import { compileSnapshot } from '../../../services/control-plane/policy/compile.ts'
 import { identifyClient } from '../../../shared/client-match.ts'
+import { proves } from '../../requirements.ts'
 import { configOf, issuerKeys, yaml } from './rig.ts'
 
 type Identity = { type: 'oauthRedirectUri' | 'oauthClientId' | 'cimdClientId'; value: string }
@@ -49,6 +50,7 @@ for (const [pattern, given, fits] of cases) {
 }
 
 test('the identity that says most wins, wherever it stands in the file', async (t) => {
+  proves(t, 'POLICY-04')
   const config = workloads({
     anyone: redirect('*'),
     path: redirect('https://agent.example/*'),
@@ -69,6 +71,7 @@ test('the identity that says most wins, wherever it stands in the file', async (
 })
 
 test('compiling is deterministic, says which servers need a credential, and holds no secret', async (t) => {
+  proves(t, 'POLICY-05')
   const source = yaml(
     '  - {id: keyed, url: https://keyed.example/mcp}\n  - {id: idle, url: https://idle.example/mcp}',
     `  - {id: keyed, server: keyed, credentialProvider: key}

@@ -1,8 +1,10 @@
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { Browser } from './browser.ts'
 import { authorizeUrl, obtainTokens, pkce, refresh, startWorld } from './world.ts'
 
 t.test('a person withdraws what they allowed: tokens end, and the agent has to ask again', async (t) => {
+  proves(t, 'OAUTH-50')
   const world = await startWorld()
   t.teardown(() => world.close())
   const { client, tokens, browser } = await obtainTokens(world)

@@ -107,6 +107,7 @@ t.test('revoking an access token tells the gateways and ends its grant', async (
 })
 
 t.test('revoking a refresh token, and replaying one, takes its access tokens with it', async (t) => {
+  proves(t, 'OAUTH-51')
   const clock = new TestClock()
   const world = await start(clock)
   t.teardown(() => world.close())

@@ -1,9 +1,11 @@
 import { decodeJwt } from 'jose'
 import t from 'tap'
 import { claimsFor, keepClaims } from '../../../services/control-plane/identity/claims.ts'
+import { proves } from '../../requirements.ts'
 import { obtainTokens, startWorld } from './world.ts'
 
 t.test('a token says where the browser was only where a condition on place is in force', async (t) => {
+  proves(t, 'POLICY-PLACE-05')
   const world = await startWorld({ locate: () => ({ country: 'DE', subdivisions: [] }) })
   t.teardown(() => world.close())
   const before = await obtainTokens(world)
@@ -17,6 +19,7 @@ t.test('a token says where the browser was only where a condition on place is in
 })
 
 t.test('an identity provider can not name what is ours to say', async (t) => {
+  proves(t, 'POLICY-03')
   const kept = keepClaims({
     department: 'R&D',
     client_workload: 'admin',

@@ -11,6 +11,7 @@ import {
   type Principal,
 } from '../../../shared/policy.ts'
 import type { Block } from '../../../shared/wire/snapshot.ts'
+import { proves } from '../../requirements.ts'
 
 type Section = Record<string, unknown>[]
 interface Person {
@@ -135,5 +136,6 @@ for (const name of readdirSync(folder).filter((each) => each.endsWith('.yaml') &
 }
 
 t.test('there are enough of them', async (t) => {
+  proves(t, 'POLICY-07')
   t.ok(count >= 150, `${count} cases`)
 })

@@ -1,8 +1,10 @@
 import t from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
+import { proves } from '../../requirements.ts'
 import { aidr, hook, json, startGuard, world } from './guard-rig.ts'
 
 t.test('AIDR sees listings, arguments and results, in the shape of its API', async (t) => {
+  proves(t, 'POLICY-GUARD-03')
   const guard = await startGuard(t, () => ({
     request_id: 'prq_1',
     status: 'Success',
@@ -49,6 +51,7 @@ t.test('AIDR sees listings, arguments and results, in the shape of its API', asy
 })
 
 t.test('what AIDR changes goes on changed, what it blocks does not', async (t) => {
+  proves(t, 'POLICY-GUARD-04')
   const guard = await startGuard(t, ({ body }) => {
     const messages = (body.guard_input as { messages: { content: string }[] }).messages
     const text = messages[0]?.content ?? ''
@@ -104,6 +107,7 @@ t.test('what AIDR changes goes on changed, what it blocks does not', async (t) =
 })
 
 t.test('tool access control comes before, a guard is not asked for what it stops', async (t) => {
+  proves(t, 'POLICY-GUARD-05')
   const guard = await startGuard(t, () => ({ result: { detectors: {} } }))
   const { list, call } = await world(t, [
     {
@@ -130,6 +134,7 @@ t.test('tool access control comes before, a guard is not asked for what it stops
 })
 
 t.test('a hook that changes, blocks and answers nonsense', async (t) => {
+  proves(t, 'POLICY-GUARD-06')
   const guard = await startGuard(t, ({ body }) => {
     const { phase, content } = body as { phase: string; content: JsonObject }
     if (phase === 'listing')
@@ -169,6 +174,7 @@ t.test('a hook that changes, blocks and answers nonsense', async (t) => {
 })
 
 t.test('silence: open lets through, closed stops; 503 is tried again', async (t) => {
+  proves(t, 'POLICY-GUARD-07')
   const flaky = await startGuard(t, (_asked, response, nth) => {
     if (nth % 2 === 0) return { decision: 'allow' }
     response.writeHead(503).end()
@@ -195,6 +201,7 @@ t.test('silence: open lets through, closed stops; 503 is tried again', async (t)
 })
 
 t.test('a guard in private space that its networks do not open is not asked', async (t) => {
+  proves(t, 'POLICY-GUARD-08')
   const guard = await startGuard(t, () => ({ decision: 'allow' }))
   const { call } = await world(t, [hook(guard.url, { allowedNetworks: [] })])
   t.ok((await call({ q: 'x' })).error)

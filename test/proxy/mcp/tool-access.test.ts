@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
 import type { AccessCondition, Snapshot, ToolAccessControl } from '../../../shared/wire/snapshot.ts'
+import { proves } from '../../requirements.ts'
 import { type Handler, ok, post, startLegacy } from './legacy-server.ts'
 import { modernMeta } from './modern-server.ts'
 import { startRig } from './rig.ts'
@@ -79,6 +80,7 @@ async function world(t: Test, change: (snapshot: Snapshot) => Snapshot, now?: ()
   }
 }
 t.test('a hidden tool is not listed and stays callable', async (t) => {
+  proves(t, 'POLICY-TOOLS-01')
   const { rig, names, call } = await world(
     t,
     withControls([control({ visibility: 'Specific', visibilityEntries: ['get_*', 'list_?eals'] })]),
@@ -97,6 +99,7 @@ t.test('a hidden tool is not listed and stays callable', async (t) => {
 })
 
 t.test('a blocked tool does not reach its server, whatever the client', async (t) => {
+  proves(t, 'POLICY-TOOLS-02')
   const { rig, names, call, called } = await world(
     t,
     withControls([
@@ -133,6 +136,7 @@ t.test('a blocked tool does not reach its server, whatever the client', async (t
 })
 
 t.test('lists without an entry: Allow lets nothing through, Block everything', async (t) => {
+  proves(t, 'POLICY-TOOLS-03')
   const none = { visibility: 'Specific', invocation: 'Specific' } as const
   const allow = await world(t, withControls([control({ ...none })]))
   t.same(await allow.names(), [])
@@ -143,6 +147,7 @@ t.test('lists without an entry: Allow lets nothing through, Block everything', a
 })
 
 t.test('of two controls both must let a tool through', async (t) => {
+  proves(t, 'POLICY-TOOLS-04')
   const { names } = await world(
     t,
     withControls([
@@ -160,6 +165,7 @@ t.test('of two controls both must let a tool through', async (t) => {
 })
 
 t.test('prompts and resources of a server can be switched off', async (t) => {
+  proves(t, 'POLICY-TOOLS-05')
   const { rig, server, names } = await world(
     t,
     withControls([control({ prompts: 'None', resources: 'None' })]),
@@ -219,6 +225,7 @@ t.test(
 )
 
 t.test('a condition on time is asked at each request, on either side of its edge', async (t) => {
+  proves(t, 'POLICY-TIME-01')
   let now = Date.parse('2026-11-23T16:59:59.000Z')
   const { names, call } = await world(
     t,

@@ -4,11 +4,13 @@ import { join } from 'node:path'
 import t from 'tap'
 import { openGeoIp } from '../../../shared/geoip.ts'
 import { createLogger } from '../../../shared/log.ts'
+import { proves } from '../../requirements.ts'
 import { writeMmdb } from '../../rig/mmdb.ts'
 
 const log = createLogger('test', 'off')
 
 t.test('addresses of either family, in whatever form', async (t) => {
+  proves(t, 'POLICY-PLACE-03')
   const dir = await mkdtemp(join(tmpdir(), 'geoip-'))
   const path = join(dir, 'places.mmdb')
   await writeFile(
@@ -41,6 +43,7 @@ t.test('addresses of either family, in whatever form', async (t) => {
 })
 
 t.test('a file that is none is told with its path and what to do', async (t) => {
+  proves(t, 'POLICY-PLACE-04')
   await t.rejects(openGeoIp('/nowhere/places.mmdb', log), {
     code: 'config.invalid',
     detail: /\/nowhere\/places\.mmdb can not be read .*supply a MaxMind-format file/,
