@@ -10,6 +10,10 @@ export function registerCredentialProviders(
   app: FastifyInstance,
   shared: () => SharedAdministration | undefined,
 ): void {
+  app.post('/shared-accounts-link', async (_request, reply) => {
+    const url = shared()?.pageLink()
+    return url === undefined ? reply.code(503).send() : reply.code(201).send({ url })
+  })
   app.post<Route>('/credential-providers/:id/authorize', async (request, reply) => {
     const made = shared()?.authorize(request.params.id)
     return made ? reply.code(201).send(made) : answer(request, reply, 404, unknown)

@@ -20,9 +20,17 @@ const subjectFits = (value: { subject: string; subjectType: 'literal' | 'dynamic
   value.subjectType === 'dynamic' ? isDynamic(value.subject) !== 'broken' : true
 // An example for people, not a template.
 const expressionForm = '$' + '{oidc.identityToken.decode.payload.<claim>}'
+// What agents' hosts say of themselves (environment, cloud account and role) reaches nobody here: an MCP client brings an
+// access token and nothing else. Expressions that would never resolve are refused when they are written.
+const ofTheHost = /\$\{(?:os\.environment\.|aws\.)/
 const subjectProblem = {
   path: ['subject'],
-  message: `holds an expression that is not known, write ${expressionForm} with the name of a claim`,
+  error: ({ input }: { input?: unknown }) => {
+    const value = input as { subject?: unknown; value?: unknown } | undefined
+    return ofTheHost.test(String(value?.subject ?? value?.value ?? ''))
+      ? `reads os.environment or aws, which an MCP client does not attest: it brings an access token alone; write ${expressionForm}`
+      : `holds an expression that is not known, write ${expressionForm} with the name of a claim`
+  },
 }
 
 const reservedClaims = new Set(['iss', 'sub', 'aud', 'exp', 'iat', 'nbf', 'jti'])

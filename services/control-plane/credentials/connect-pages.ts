@@ -119,7 +119,7 @@ const problems: Readonly<Record<string, string>> = {
 }
 
 /** The code stays: it is what an administrator looks for. */
-const problemText = (code: string): string => {
+export const problemText = (code: string): string => {
   const text = problems[code]
   return text === undefined ? code : `${text} (${code})`
 }
@@ -177,6 +177,6 @@ export function failedPage(serverName: string, reference: string, declined = fal
 }
 
 /** `2026-11-23 10:00 UTC`. */
-function time(ms: number): string {
+export function time(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')} UTC`
 }

@@ -13,6 +13,7 @@ import type { EnterpriseDiscovery, EnterpriseTokens } from './enterprise-tokens.
 import { Refused } from './issued.ts'
 import { GrantEnded } from './oauth.ts'
 import { type SharedAccounts, type SharedConfig, sharedKey } from './shared-account.ts'
+import { registerSharedPage } from './shared-page.ts'
 import type { Tickets } from './tickets.ts'
 
 export interface SharedRoutesDeps {
@@ -29,6 +30,8 @@ export interface SharedRoutesDeps {
 
 /** What the administration API offers of such providers. */
 export interface SharedAdministration {
+  /** A link, good once and for ten minutes, to the page with all of them. */
+  pageLink(): string
   /** A link, good once and for ten minutes, that authorizes the account; undefined for no such provider. */
   authorize(providerId: string): { userAuthorizationUrl: string } | undefined
   verification(
@@ -138,7 +141,7 @@ export function registerSharedAccounts(app: FastifyInstance, deps: SharedRoutesD
     }
   })
 
-  return {
+  const administration: Omit<SharedAdministration, 'pageLink'> = {
     authorize: (id) => {
       const config = configOf(id)
       if (!config) return undefined
@@ -179,4 +182,18 @@ export function registerSharedAccounts(app: FastifyInstance, deps: SharedRoutesD
       return shared.disconnect(config)
     },
   }
+  const pageLink = registerSharedPage(app, {
+    rows: () =>
+      snapshots
+        .current()
+        .config.credentialProviders.flatMap((config) =>
+          config.type === 'oauth-authorization-code' ? [{ config, stored: shared.find(config) }] : [],
+        ),
+    authorize: administration.authorize,
+    revoke: administration.revoke,
+    browser,
+    tickets,
+    origin,
+  })
+  return { ...administration, pageLink }
 }

@@ -356,3 +356,23 @@ test('Microsoft Entra: client credentials by federation', async (t) => {
 async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 5))
 }
+
+test('expressions about the agent’s host, which no MCP client attests, are refused with the reason', async (t) => {
+  proves(t, 'CRED-45')
+  const plane = await startPlane('https://server.example/mcp')
+  t.teardown(() => plane.close())
+  const refusal = async (subject: string): Promise<string> => {
+    const provider = { id: 'cp', type: 'oidc-id-token', audience: 'x', subject, subjectType: 'dynamic' }
+    try {
+      await plane.apply({ credentialProviders: [provider] })
+      return 'taken'
+    } catch (error) {
+      return String((error as { detail?: string }).detail)
+    }
+  }
+  for (const name of ['os.environment.HOSTNAME', 'aws.account', 'aws.role']) {
+    t.match(await refusal(`x-$\{${name}}`), /subject[\s\S]*does not attest/, name)
+  }
+  t.match(await refusal(`$\{nonsense}`), /is not known/)
+  t.match(await refusal(`$\{saml.response.attributes['team']}`), /accessPolicies/, 'this one is taken')
+})

@@ -54,6 +54,7 @@ test('a shared account: an administrator authorizes it once, everyone whom polic
   for (const name of ['ann', 'bob']) await signIn(plane, name)
   const ask = (name: string, rejected?: string) => plane.ask(name, rejected, 'server')
   const administration = plane.plane.shared()!
+  proves(t, 'CRED-44')
   t.match(await ask('ann'), { kind: 'denied', by: 'provider', reason: 'not_authorized' })
   t.equal(administration.authorize('key'), undefined, 'another type')
   t.match(administration.verification('cp'), { state: 'NotAuthorized' })
@@ -95,7 +96,27 @@ test('a shared account: an administrator authorizes it once, everyone whom polic
     reason: 'authorization_ended (invalid_grant)',
   })
   t.match(administration.verification('cp'), { state: 'Ended' })
-  t.equal(await administration.revoke('cp'), 'revoked')
+  t.equal(
+    (await browser.get(`${plane.origin}/shared-accounts`)).status,
+    410,
+    'the page is nobody’s without a link',
+  )
+  const link = administration.pageLink()
+  const list = await browser.follow(await browser.get(link))
+  t.equal((await new Browser().get(link)).status, 410, 'the link works once')
+  t.match(list.text, /Needs to be authorized again/)
+  t.match(list.text, /authorized by administrator, \d{4}-/)
+  t.match(list.text, /last problem: the access ended or was taken back at the server \(invalid_grant\)/)
+  const leave = await browser.submit(list, '/cp/authorize')
+  t.match(leave.location, /\/credential-providers\/cp\/authorize\?ticket=/)
+  t.match((await browser.follow(leave)).text, /Ticket system/)
+  t.equal((await browser.submit(list, '/cp/revoke', { csrf: 'x' })).status, 410)
+  t.equal((await new Browser().get(`${plane.origin}/shared-accounts`)).status, 410, 'another browser')
+  const gone = await browser.follow(await browser.submit(list, '/cp/revoke'))
+  t.match(gone.text, /Revoked\. The server was told/)
+  t.match(gone.text, /Not authorized/)
+  plane.clock.offset += 601_000
+  t.equal((await browser.get(`${plane.origin}/shared-accounts`)).status, 410, 'for ten minutes')
   t.match(await ask('ann'), { kind: 'denied', reason: 'not_authorized' })
   t.notMatch(plane.lines.join(''), /the-client-secret|shared-1|code=c/)
 })
