@@ -175,11 +175,11 @@ export const credentials = {
       source: 'MCP 2026-07-28 server/tools, listing',
       text: 'Tools that a server gives to everyone alike stay listed for who has no account there yet; others show one tool that says how to connect.',
     },
-    'CRED-44': {
+    'CRED-94': {
       source: 'Documented surface: oauth-authorization-code, authorized by an administrator',
       text: 'Administrators see shared accounts with who authorized them, end and last problem, and authorize and revoke them on a page.',
     },
-    'CRED-45': {
+    'CRED-95': {
       source: 'Documented surface: dynamic claims',
       text: 'Expressions that nothing attests are refused when the configuration is read, with the reason.',
     },

@@ -358,7 +358,7 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 }
 
 test('expressions about the agent’s host, which no MCP client attests, are refused with the reason', async (t) => {
-  proves(t, 'CRED-45')
+  proves(t, 'CRED-95')
   const plane = await startPlane('https://server.example/mcp')
   t.teardown(() => plane.close())
   const refusal = async (subject: string): Promise<string> => {

@@ -54,7 +54,7 @@ test('a shared account: an administrator authorizes it once, everyone whom polic
   for (const name of ['ann', 'bob']) await signIn(plane, name)
   const ask = (name: string, rejected?: string) => plane.ask(name, rejected, 'server')
   const administration = plane.plane.shared()!
-  proves(t, 'CRED-44')
+  proves(t, 'CRED-94')
   t.match(await ask('ann'), { kind: 'denied', by: 'provider', reason: 'not_authorized' })
   t.equal(administration.authorize('key'), undefined, 'another type')
   t.match(administration.verification('cp'), { state: 'NotAuthorized' })
