@@ -119,6 +119,8 @@ export async function startAccountServer(accessTokenSecs: number): Promise<Accou
       response.writeHead(401, { 'www-authenticate': challenge }).end()
       return
     }
+    // No stream of its own: the gateway may ask for one.
+    if (request.method !== 'POST') return void response.writeHead(405, { allow: 'POST' }).end()
     const body = JSON.parse(text) as { id?: number; method: string; params?: Record<string, never> }
     const result = answer(body.method, body.params ?? {}, found.accountId)
     if (body.id === undefined) return void response.writeHead(202).end()

@@ -50,6 +50,12 @@ test('access.credential says who asked, by which policy and provider, and what c
     { category: 'CredentialProvider', activity: 'Account disconnected', target: 'notes' },
     {
       category: 'CredentialProvider',
+      activity: 'Connection ended',
+      target: 'notes',
+      detail: { reason: 'invalid_grant' },
+    },
+    {
+      category: 'CredentialProvider',
       activity: 'Account connected',
       actor: { displayName: 'ann@example.com' },
     },
