@@ -182,6 +182,7 @@ export class AcmeCertificates implements CertificateSource {
           store: this.#store,
           challenges: this.challenges,
           types: this.#types(),
+          now: () => clock.now(),
           replaces: this.#renewalInfo()?.certId ?? null,
         }),
       )

@@ -17,6 +17,8 @@ export interface OrderParts {
   readonly challenges: Challenges
   /** In order of preference. */
   readonly types: readonly ChallengeType[]
+  /** ms since the epoch, of this machine's clock. */
+  readonly now: () => number
   /** Id of the certificate that this one replaces (RFC 9773 §5); only for a server that knows renewal information. */
   readonly replaces: string | null
 }
@@ -44,6 +46,10 @@ export async function orderCertificate(parts: OrderParts): Promise<TlsFiles> {
     for (const name of settings.domains) {
       if (!tls.leaf.checkHost(name)) throw new Error(`the issued certificate does not hold ${name}`)
     }
+    if (Date.parse(tls.leaf.validTo) <= parts.now())
+      throw new Error(
+        `the issued certificate ended on ${tls.leaf.validTo}: is the clock of this machine right?`,
+      )
     await store.saveCertificate(tls)
     return tls
   } finally {

@@ -139,9 +139,10 @@ t.test('an ACME server that is dead for the whole window is no silence', async (
   clock.advance(3_600_000)
   await idle()
   t.match(source.notice, /account/i, 'the server that was restarted does not know the account any more')
+  // The server's clock is the real one: what it issues has ended by ours, and is not served, nor ordered again at once.
   clock.advance(1_000)
-  await issued(2)
-  t.equal(source.notice, null)
+  await idle()
+  t.match(source.notice, /the issued certificate ended on .*: is the clock of this machine right\?/)
 })
 
 t.test('two processes on one folder order one certificate', async (t) => {
