@@ -75,5 +75,9 @@ export const providers = {
       source: 'docs/identity-providers.md',
       text: 'Of several providers the domain of an address, the client or the person chooses.',
     },
+    'IDP-08': {
+      source: 'seed reference, trust providers; RFC 7519 §4.1',
+      text: 'Tokens that a trusted identity provider issued itself are accepted where issuer, key, audience and match rules fit, and their people get credentials by those claims alone.',
+    },
   },
 } as const satisfies Area

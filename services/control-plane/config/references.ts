@@ -25,6 +25,7 @@ export function checkReferences(file: unknown): ProblemAt[] {
   for (const [index, provider] of lists.trustProviders) {
     refer(['trustProviders', index, 'identityProvider'], provider.identityProvider, 'identityProviders')
   }
+  directIssuers(problems, root, lists.trustProviders)
   for (const [index, workload] of lists.clientWorkloads) {
     const named = Array.isArray(workload.ssoIdentityProviders) ? workload.ssoIdentityProviders : []
     for (const [position, provider] of named.entries()) {
@@ -132,6 +133,28 @@ function servers(problems: ProblemAt[], list: List): void {
             : `gives its tools the prefix "${prefix}" that "${String(other)}" has already, choose another prefix`,
       })
     } else prefixes.set(prefix, server.id)
+  }
+}
+
+/** One issuer means one set of keys, and ours is nobody else's. */
+function directIssuers(problems: ProblemAt[], root: Raw, list: List): void {
+  const server = (root.authorizationServer as Raw | undefined)?.issuer
+  const seen = new Set([server])
+  for (const [index, { identityProvider, oidcIdToken }] of list) {
+    const issuer = isMap(oidcIdToken) ? oidcIdToken.issuer : undefined
+    if (issuer === undefined) continue
+    const at = (key: string) => ['trustProviders', index, key]
+    if (seen.has(issuer)) {
+      const whose = issuer === server ? 'the authorization server of the gateway' : 'another trust provider'
+      problems.push({ path: [...at('oidcIdToken'), 'issuer'], message: `is the issuer of ${whose}` })
+    }
+    seen.add(issuer)
+    if (identityProvider !== undefined) {
+      problems.push({
+        path: at('identityProvider'),
+        message: 'is for people who sign in here; with oidcIdToken they do not, remove one of the two',
+      })
+    }
   }
 }
 

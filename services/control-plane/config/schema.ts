@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { createAgentControllers } from './agent-controllers.ts'
 import { clientIdentity, clientIdMetadataDocuments, createRegisteredClient } from './clients.ts'
 import { createCredentialProviderSchema } from './credential-providers.ts'
+import { directIssuer } from './direct-issuer.ts'
 import { duration, id, identifierUrl, networks, serverUrl, text, webUrl } from './fields.ts'
 import { createIdentityProviderSchema } from './identity-providers.ts'
 import { accessCondition, createContentSecurity } from './policy-schema.ts'
@@ -88,6 +89,8 @@ export function createConfigSchema(readSecret: SecretReader) {
           id,
           name: text.optional(),
           identityProvider: id.optional(),
+          /** Its people come with the identity provider's own tokens. */
+          oidcIdToken: directIssuer.optional(),
           matchRules: z.array(matchRule).default([]),
         }),
       )

@@ -175,7 +175,8 @@ function directPrincipal(
     direct: true,
     clientWorkload: undefined,
     identityProvider: trusted.id,
-    claims,
+    // What a SAML response said is told by our own sign-in alone.
+    claims: Object.fromEntries(Object.entries(claims).filter(([name]) => !name.startsWith('saml.'))),
   }
 }
 

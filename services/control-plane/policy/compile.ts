@@ -40,7 +40,7 @@ export function compileSnapshot(config: Config, inputs: CompileInputs): Snapshot
       scopes: ['mcp'],
     },
     resourceSetId: defaultResourceSet,
-    issuers: [ownIssuer(config, inputs.issuerKeys)],
+    issuers: [ownIssuer(config, inputs.issuerKeys), ...directIssuers(config)],
     clientWorkloads: config.clientWorkloads.map(
       ({ id, name, identities, enforceSso, ssoIdentityProviders }): ClientWorkload => ({
         id,
@@ -50,7 +50,10 @@ export function compileSnapshot(config: Config, inputs: CompileInputs): Snapshot
         ...(ssoIdentityProviders.length > 0 ? { ssoIdentityProviders } : {}),
       }),
     ),
-    trustProviders: config.trustProviders,
+    trustProviders: config.trustProviders.map(({ oidcIdToken, ...provider }) =>
+      // No token of another issuer can say this name: ids of identity providers hold no colon.
+      oidcIdToken ? { ...provider, identityProvider: directIssuerId(provider.id) } : provider,
+    ),
     servers: config.serverWorkloads.map(
       ({ id, name, prefix, url, allowedNetworks, publicTools, toolPinning }): ServerWorkload => ({
         id,
@@ -89,6 +92,26 @@ export function compileSnapshot(config: Config, inputs: CompileInputs): Snapshot
     revocations: inputs.revocations,
     ...(inputs.blocks && inputs.blocks.length > 0 ? { blocks: inputs.blocks } : {}),
   } satisfies Snapshot)
+}
+
+const directIssuerId = (trustProvider: string): string => `trust-provider:${trustProvider}`
+
+function directIssuers(config: Config): Issuer[] {
+  return config.trustProviders.flatMap(({ id, oidcIdToken }) => {
+    if (!oidcIdToken) return []
+    const { issuer, jwksUri, jwks, publicKey, algorithms } = oidcIdToken
+    const keys = jwks ?? (publicKey && { keys: [publicKey] })
+    return [
+      {
+        id: directIssuerId(id),
+        issuer,
+        kind: 'trust-provider' as const,
+        ...(jwksUri ? { jwksUri } : {}),
+        ...(keys ? { jwks: { keys: keys.keys.map((key) => ({ ...key })) } } : {}),
+        algorithms,
+      },
+    ]
+  })
 }
 
 function ownIssuer(config: Config, keys: CompileInputs['issuerKeys']): Issuer {

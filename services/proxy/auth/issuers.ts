@@ -60,7 +60,8 @@ export class IssuerIndex {
   constructor(snapshot: Snapshot, trustedDomains: readonly string[], fetch: Fetch, former?: IssuerIndex) {
     for (const issuer of snapshot.issuers) {
       const keys = this.#keys(issuer, trustedDomains, fetch, former)
-      if (keys) this.#issuers.set(issuer.issuer, { issuer, keys })
+      // Ours comes first, and nobody takes its place.
+      if (keys && !this.#issuers.has(issuer.issuer)) this.#issuers.set(issuer.issuer, { issuer, keys })
     }
   }
 
