@@ -12,8 +12,8 @@ const plainPath = '/usr/local/bin:/usr/bin:/bin'
 const confine = fileURLToPath(new URL(`confine${extname(import.meta.url)}`, import.meta.url))
 
 /**
- * How a server's process is started: limits by prlimit(1), an end with ours by setpriv(1) or by the process table of its
- * own, and no privilege to gain. All of util-linux, none of it a shell.
+ * How a server's process is started: limits by prlimit(1), an end with ours by setpriv(1), which unshare(1) hands on
+ * to the process table of its own, and no privilege to gain. All of util-linux, none of it a shell.
  */
 export function launchOf(
   server: StdioServer,
@@ -46,5 +46,6 @@ export function launchOf(
     '--mount-proc',
   ]
   const inside = [process.execPath, confine, JSON.stringify(hidden), ...limited]
-  return { argv: ['/usr/bin/unshare', ...namespaces, '--', ...inside], env }
+  const ended = ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--'] as const
+  return { argv: [...ended, '/usr/bin/unshare', ...namespaces, '--', ...inside], env }
 }
