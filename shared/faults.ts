@@ -95,6 +95,11 @@ export const faults = {
     'The question of the server is no longer open: it was answered already, not answered in time, or lost in a restart. Call again without requestState.',
     { rpc: 4080, retry: true },
   ),
+  'question.lost': no(
+    200,
+    'The gateway process that kept this call open has ended, and the call with it. Whether the server had done something before it asked is not known. Call again without requestState to start over.',
+    { rpc: 4080, retry: true },
+  ),
   'question.limit': no(
     200,
     'Too many calls wait for answers to questions of their servers; answer some first.',

@@ -100,6 +100,26 @@ export const mcp = {
       source: 'MCP 2025-11-25 client/elicitation, URL Mode (-32042)',
       text: "A server's wish to have a page visited becomes an input request of a stateless client.",
     },
+    'MCP-BRIDGE-07': {
+      source: 'MCP 2025-11-25 server/tools, Structured Content',
+      text: 'Structured content that is no object is told to a session-based client as text, where the server told it no other way.',
+    },
+    'MCP-COMPLETE-01': {
+      source: 'MCP 2025-11-25 server/utilities/completion; basic/lifecycle, Capability Negotiation',
+      text: 'Completions are answered for every prompt and resource, by none for a server that has no completions.',
+    },
+    'MCP-TASK-02': {
+      source: 'MCP 2025-11-25 basic/utilities/tasks, Capabilities',
+      text: 'Tasks of 2025-11-25 are declared to nobody, and a wish for one reaches no server.',
+    },
+    'MCP-BATCH-02': {
+      source: 'MCP 2025-03-26 basic, Batching',
+      text: 'Batches of servers are read, as JSON and in events of streams.',
+    },
+    'MCP-PARKED-LOST-01': {
+      source: 'services/proxy/mcp/rounds, A parked call',
+      text: 'A call that is lost with its worker is told as lost where it may have changed something, and asked anew where it can not.',
+    },
     'MCP-LOG-01': {
       source: 'MCP 2025-11-25 server/utilities/logging; MCP 2026-07-28 _meta logLevel',
       text: "The log level is the session's for session-based clients and the request's for stateless ones.",

@@ -52,7 +52,7 @@ export class PeerLink implements Peers {
       if (this.#clients.has(id)) continue
       const client = createHttpClient({
         base: `unix:${socketPath}`,
-        unreachable: 'question.expired',
+        unreachable: 'question.lost',
         rejected: 'question.expired',
         timeoutMs: tellMs,
         connections: connectionsPerPeer,
@@ -64,7 +64,7 @@ export class PeerLink implements Peers {
 
   async resume(holder: string, request: ResumeRequest, waiter: Waiter): Promise<Turn> {
     const client = this.#clients.get(holder)?.client
-    if (!client) throw new Fault('question.expired', { detail: `worker ${holder} is gone` })
+    if (!client) throw new Fault('question.lost', { detail: `worker ${holder} is gone` })
     const gone = new AbortController()
     const giveUp = (): void => gone.abort()
     waiter.stop.on(giveUp)
@@ -86,7 +86,7 @@ export class PeerLink implements Peers {
     } finally {
       waiter.stop.off(giveUp)
     }
-    throw waiter.stop.reason ?? new Fault('question.expired', { detail: `worker ${holder} ended` })
+    throw waiter.stop.reason ?? new Fault('question.lost', { detail: `worker ${holder} ended` })
   }
 
   answer(holder: string, owner: string, message: JsonRpcResponse): void {

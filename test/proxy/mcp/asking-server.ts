@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import type { JsonObject, JsonRpcResponse } from '../../../services/proxy/mcp/protocol/types.ts'
 import { startUpstream } from './rig.ts'
 
-/** A legacy server that asks: each tools/call is held by its name, and so is what the gateway answers. */
+/** A legacy server that asks: each tools/call and prompts/get is held by its name, and so is what the gateway answers. */
 export async function startAsking(capabilities: JsonObject = { tools: {} }) {
   const calls: { id: number; stream: ServerResponse }[] = []
   const said: (JsonRpcResponse & { method?: string; params?: JsonObject })[] = []
@@ -24,7 +24,7 @@ export async function startAsking(capabilities: JsonObject = { tools: {} }) {
         { 'mcp-session-id': `s${declared.length}` },
       )
     }
-    if (body.method === 'tools/call') {
+    if (body.method === 'tools/call' || body.method === 'prompts/get') {
       response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
       calls.push({ id: body.id, stream: response })
     } else {

@@ -130,7 +130,7 @@ t.test('results in the words of the client’s era', async (t) => {
   ])
   const { session } = await open(rig, {})
   t.same((await post(rig, 'tools/call', { name: 'm_one' }, session)).last.result, {
-    content: [],
+    content: [{ type: 'text', text: '[1,2]' }],
     _meta: { own: true },
   })
   t.match((await post(rig, 'tools/call', { name: 'm_one', _meta: modernMeta() })).last.result, {

@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs'
 import t from 'tap'
+import { proves } from '../../requirements.ts'
 import { token } from '../edge/fakes.ts'
 import { startAsking } from '../mcp/asking-server.ts'
 import { type Message, modern, startWorkers, type Worker } from './workers.ts'
@@ -65,6 +66,44 @@ t.test('a retry finds its call at the worker that holds it, also while that one 
 
   const late = await at(third, retry(more.requestState))
   t.match(late.last.error, { code: 4080 }, 'its worker is gone: told clearly')
+})
+
+t.test('a killed worker: a tool’s call is told as lost, a prompt is asked anew', async (t) => {
+  proves(t, 'MCP-PARKED-LOST-01')
+  const { server, first, second } = await startTwo(t)
+  const prompt = (more: object = {}) => modern('prompts/get', { name: 'a_p', ...more }, able)
+  const answers = (requestState: string) => ({
+    requestState,
+    inputResponses: { q1: { action: 'accept', content: { name: 'Ann' } } },
+  })
+  const tool = at(first, go())
+  await server.call(0)
+  server.ask(0, 'name')
+  const ofTool = (await tool).last.result
+  const getting = at(first, prompt())
+  await server.call(1)
+  server.ask(1, 'which')
+  const ofPrompt = (await getting).last.result
+  t.match([ofTool, ofPrompt], [{ resultType: 'input_required' }, { resultType: 'input_required' }])
+  await first.kill()
+
+  const lost = await at(second, go(answers(ofTool.requestState)))
+  t.match(lost.last.error, {
+    code: 4080,
+    message: /not known.*Call again without requestState/,
+    data: { reason: 'question.lost', retry: true },
+  })
+  t.equal(server.calls.length, 2, 'a tool that may have done something is not called again')
+
+  const again = at(second, prompt(answers(ofPrompt.requestState)))
+  await server.call(2)
+  server.ask(2, 'which')
+  const asked = (await again).last.result
+  t.match(asked, { resultType: 'input_required', inputRequests: { q1: { params: { message: 'which' } } } })
+  const done = at(second, prompt(answers(asked.requestState)))
+  await server.answerTo('which')
+  server.finish(2, 'a prompt')
+  t.match((await done).last.result, { resultType: 'complete' })
 })
 
 t.test('a client that leaves during a retry cancels the call at its holder', async (t) => {

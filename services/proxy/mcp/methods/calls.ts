@@ -59,13 +59,18 @@ export async function callTool(context: Context): Promise<Relayed> {
     decision,
     ...verdicts(contentSecurity, checked.verdict),
     method: 'tools/call',
-    params: { ...checked.params, name },
+    params: { ...withoutTask(checked.params), name },
     name,
     toolName: name,
     mirror: mirrorOf(context, target, checked.params.arguments),
     ...(inspect ? { inspect } : {}),
   })
   return withTask(context, target, answer)
+}
+
+/** Nobody could ask for a task of 2025-11-25 later, so none is wished for (tasks: metadata of a receiver without them). */
+function withoutTask({ task: _wish, ...params }: JsonObject): JsonObject {
+  return params
 }
 
 /** The parameters that guards let through, changed where they changed them. Throws policy.denied, recorded. */
@@ -169,7 +174,15 @@ export async function getPrompt(context: Context): Promise<Relayed> {
   })
 }
 
+/** The gateway offers completions, so a server without them has none to offer for its own. */
 export async function complete(context: Context): Promise<Relayed> {
+  const answer = await completionOf(context)
+  if (!('error' in answer) || answer.error.code !== -32601) return answer
+  const none = { completion: { values: [], total: 0, hasMore: false } }
+  return { result: shapeResult('completion/complete', none, context.call.era, context.info) }
+}
+
+async function completionOf(context: Context): Promise<Relayed> {
   const { params } = context
   const ref = isObject(params.ref) ? params.ref : {}
   if (ref.type === 'ref/prompt') {

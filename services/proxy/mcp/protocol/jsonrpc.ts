@@ -27,11 +27,26 @@ export function asMessage(value: unknown): JsonRpcMessage | undefined {
   return undefined
 }
 
+/** Whether a text that was parsed is a batch, of however many messages. */
+export const isBatch = (text: string): boolean => text.trimStart().startsWith('[')
+
+/** Members of a batch at most. */
+export const maxBatch = 64
+
 /** What a server wrote as a message, or undefined where it is none. */
 export function parseMessage(text: string): JsonRpcMessage | undefined {
+  const parsed = parseMessages(text)
+  return parsed?.length === 1 ? parsed[0] : undefined
+}
+
+/** One message, or several where the server wrote a batch (MCP 2025-03-26); undefined where one of them is none. */
+export function parseMessages(text: string): readonly JsonRpcMessage[] | undefined {
   try {
     const value: unknown = JSON.parse(text)
-    return isObject(value) ? asMessage(value) : undefined
+    const members = Array.isArray(value) ? value : [value]
+    if (members.length === 0 || members.length > maxBatch) return undefined
+    const messages = members.map(asMessage)
+    return messages.every((message) => message !== undefined) ? messages : undefined
   } catch {
     return undefined
   }

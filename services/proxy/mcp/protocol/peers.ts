@@ -71,7 +71,7 @@ export type PeerNotice = ListNotice | SessionNotice | RootsNotice
 export interface Peers {
   /** What this worker is called by the others, in ids that clients carry. */
   readonly self: string
-  /** Throws `question.expired` where that worker is gone. */
+  /** Throws `question.expired`, and `question.lost` where that worker is gone. */
   resume(holder: string, request: ResumeRequest, waiter: Waiter): Promise<Turn>
   /** A client's answer to a question that `holder` asked on one of its streams. */
   answer(holder: string, owner: string, message: JsonRpcResponse): void

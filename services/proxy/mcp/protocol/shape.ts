@@ -82,9 +82,14 @@ export function shapeResult(method: string, result: JsonObject, client: Era, inf
 function legacyResult(result: JsonObject): JsonObject {
   const { _meta, ...shaped } = result
   for (const field of modernFields) delete shaped[field]
-  // Up to 2025-11-25 structured content is an object; the text beside it says the same.
-  if (shaped.structuredContent !== undefined && !isObject(shaped.structuredContent))
+  const { structuredContent, content } = shaped
+  // Up to 2025-11-25 structured content is an object. The text beside it should say the same; where there is none, it does now.
+  if (structuredContent !== undefined && !isObject(structuredContent)) {
     delete shaped.structuredContent
+    const said = Array.isArray(content) ? content : []
+    if (!said.some((part) => isObject(part) && part.type === 'text'))
+      shaped.content = [...said, { type: 'text', text: JSON.stringify(structuredContent) }]
+  }
   const { [metaKeys.serverInfo]: _info, ...meta } = isObject(_meta) ? _meta : {}
   if (Object.keys(meta).length > 0) shaped._meta = meta
   return shaped

@@ -5,7 +5,7 @@ import { Fault } from '../../../../shared/faults.ts'
 import { SseParser } from '../../../../shared/sse.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Measures } from '../../measures.ts'
-import { isRequest, isResponse, parseMessage } from '../protocol/jsonrpc.ts'
+import { isBatch, isRequest, isResponse, parseMessages } from '../protocol/jsonrpc.ts'
 import type { JsonRpcMessage, JsonRpcResponse, RequestId } from '../protocol/types.ts'
 import type { Stop } from '../stop.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
@@ -105,6 +105,8 @@ class Handler implements Dispatcher.DispatchHandler {
   #decoder: TextDecoder | undefined
   /** Events that wait until the client has taken those before. */
   readonly #events: string[] = []
+  /** Messages of the event that is being taken: more than one where it is a batch. */
+  #said: readonly JsonRpcMessage[] = []
   #busy = false
   #ended = false
   /** What ended the stream, where it did not end by itself. */
@@ -187,15 +189,18 @@ class Handler implements Dispatcher.DispatchHandler {
     }
     const text =
       this.#chunks.length === 1 ? this.#chunks[0]!.toString() : Buffer.concat(this.#chunks).toString()
-    const message = parseMessage(text)
-    const response = message && isResponse(message) ? message : undefined
+    const said = parseMessages(text) ?? []
+    const responses = said.filter(isResponse)
     if (this.#mode === 'refusal') {
-      this.#finish(response ? { refusal: response } : {})
+      const [refusal] = responses
+      this.#finish(refusal ? { refusal } : {})
       return
     }
+    for (const message of said) if (!isResponse(message)) void this.#options.onMessage?.(message)
     // Some servers answer an error without an id; it can be meant for no other request.
-    if (response && (response.id === this.#id || (response.id === null && response.error))) {
-      this.#finish({ response, text })
+    const response = responses.find(({ id, error }) => id === this.#id || (id === null && error))
+    if (response) {
+      this.#finish(isBatch(text) ? { response } : { response, text })
       return
     }
     this.#garbage('the JSON body is not the answer to the request')
@@ -277,15 +282,23 @@ class Handler implements Dispatcher.DispatchHandler {
 
   #pump(): void {
     while (!this.#busy && !this.#settled) {
-      const data = this.#events.shift()
-      if (data === undefined) break
-      const message = parseMessage(data)
+      const [message, ...others] = this.#said
       if (!message) {
-        this.#garbage('an event of the stream is not JSON-RPC')
-        return
+        const data = this.#events.shift()
+        if (data === undefined) break
+        const said = parseMessages(data)
+        if (!said) {
+          this.#garbage('an event of the stream is not JSON-RPC')
+          return
+        }
+        const [only] = said
+        if (isBatch(data) || !only || !isResponse(only)) this.#said = said
+        else if (only.id === this.#id) this.#answered(only, data)
+        continue
       }
+      this.#said = others
       if (isResponse(message)) {
-        if (message.id === this.#id) this.#answered(message, data)
+        if (message.id === this.#id) this.#answered(message)
         continue
       }
       const waiting = this.#options.onMessage?.(message)
@@ -313,8 +326,8 @@ class Handler implements Dispatcher.DispatchHandler {
   }
 
   /** The connection is worth keeping, so the stream may end by itself; but not for long. */
-  #answered(response: JsonRpcResponse, text: string): void {
-    this.#finish({ response, text })
+  #answered(response: JsonRpcResponse, text?: string): void {
+    this.#finish(text === undefined ? { response } : { response, text })
     if (this.#ended) return
     this.#linger = setTimeout(() => this.#controller?.abort(new Error('the stream stayed open')), lingerMs)
     this.#linger.unref()

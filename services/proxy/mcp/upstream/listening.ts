@@ -11,7 +11,7 @@ import {
   offered,
   toSubscriptionFilter,
 } from '../protocol/changes.ts'
-import { isRequest, isResponse, parseMessage } from '../protocol/jsonrpc.ts'
+import { isRequest, isResponse, parseMessages } from '../protocol/jsonrpc.ts'
 import type {
   JsonObject,
   JsonRpcError,
@@ -161,8 +161,10 @@ export function createListening(deps: ListeningDeps) {
       onOpen({ honoured: null, session })
     }
     const heard = ({ event, data }: SseEvent): void => {
-      const message = event === 'message' ? parseMessage(data) : undefined
-      if (!message || isResponse(message)) return
+      for (const message of event === 'message' ? (parseMessages(data) ?? []) : []) take(message)
+    }
+    const take = (message: JsonRpcMessage): void => {
+      if (isResponse(message)) return
       if (!isRequest(message)) {
         onNotification(message)
         return
