@@ -23,6 +23,7 @@ import { PeerLink } from './peers/link.ts'
 import { PeerServer } from './peers/server.ts'
 import { createPipeline, type Pipeline } from './pipeline.ts'
 import { EdgeRecorder } from './record.ts'
+import { chained } from './record-chain.ts'
 import { Spool } from './record-spool.ts'
 import { KeepAlive } from './reply.ts'
 import { SessionBox } from './session-box.ts'
@@ -139,7 +140,7 @@ export class Edge {
     this.credentials = new Credentials({ ask: (request) => this.#link().ask(request), clock, log })
     this.spool = new Spool({ dir: config.spoolDir, owner: spoolOwner(config), clock, log })
     this.recorder = new EdgeRecorder({
-      append: (line) => this.spool.append(line),
+      append: chained(randomUUID(), (line) => this.spool.append(line)),
       clock,
       random: randomUUID,
       mcpPath: config.mcpPath,

@@ -71,18 +71,20 @@ export class Spool {
     await ensurePrivateDir(this.#deps.dir)
   }
 
-  append(line: string): void {
+  /** false where the line was dropped. */
+  append(line: string): boolean {
     // Three bytes for each UTF-16 unit is the most that UTF-8 takes.
     const most = line.length * 3 + 1
     if (this.#closed || (this.#current.used + most > this.#blockBytes && !this.#turn(most))) {
       this.#drop(1, 'more events than the disk takes')
-      return
+      return false
     }
     const block = this.#current
     block.used += block.bytes.write(line, block.used)
     block.bytes[block.used++] = 0x0a
     block.lines++
     this.#timer ??= setTimeout(() => this.#kick(), flushMs)
+    return true
   }
 
   /** Writes and seals what there is; later appends are dropped. */

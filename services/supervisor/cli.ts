@@ -7,6 +7,7 @@ import { Fault } from '../../shared/faults.ts'
 import { createLogger } from '../../shared/log.ts'
 import { checkValkey } from '../../shared/valkey.ts'
 import { version } from '../../shared/version.ts'
+import { auditVerify } from './cli-audit.ts'
 import { ask, OperatorUnreachable } from './cli-client.ts'
 import { printStatus } from './cli-status.ts'
 import { runDoctor } from './doctor/run.ts'
@@ -22,6 +23,7 @@ const usage = `${program} ${version}
   ${program} doctor [--json]         walks the way of an agent, names the first thing that is wrong and what to do; exit
                                           code 1 when something is
   ${program} restart <process>       front, sync, proxy (all workers) or proxy-<n>: replaced without a gap
+  ${program} audit verify [--json]   proves that the audit trail of this gateway is whole; exit code 1 when it is not
   ${program} reload                  read the settings and certificates again
   ${program} --check [--json]        check the settings and the session store, print what counts; exit code 2
                                           when they are wrong
@@ -144,6 +146,10 @@ async function main(): Promise<number> {
       ca: values.ca,
       print: (text) => console.log(text),
     })
+  }
+  if (verb === 'audit' && what === 'verify' && rest.length === 0) {
+    const whole = await auditVerify(path, values.json, (text) => console.log(text))
+    return whole ? exits.done : exits.refused
   }
   if (verb === 'reload' && what === undefined) return command(path, '/v1/reload', values.json)
   if (verb === 'restart' && what !== undefined && rest.length === 0) {

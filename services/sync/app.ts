@@ -13,6 +13,7 @@ import { Snapshots } from './snapshots.ts'
 import { Spool } from './spool.ts'
 import { Status } from './status.ts'
 import { follow } from './stream.ts'
+import { Trail } from './trail.ts'
 import { Uploader } from './uploader.ts'
 
 export interface SyncDeps {
@@ -79,7 +80,13 @@ export async function startSync(
     clock,
     skewMs: () => enrolment.skewMs,
   })
-  const broker = new Broker({ credentials, keys: new SealingKeyCache(() => plane.keys(), clock), log })
+  const trail = new Trail(config.stateDir, plane)
+  const broker = new Broker({
+    credentials,
+    keys: new SealingKeyCache(() => plane.keys(), clock),
+    verifyTrail: () => trail.verify(),
+    log,
+  })
   const spool = new Spool({
     dir: config.spoolDir,
     maxBytes: () => config.spoolMaxBytes,
@@ -90,6 +97,7 @@ export async function startSync(
   const uploader = new Uploader({
     spool,
     ship: (events, signal) => plane.events(events, signal),
+    shipped: (events) => trail.shipped(events),
     clock,
     random,
     log,

@@ -6,12 +6,15 @@ import type { Logger } from '../../shared/log.ts'
 import { problemContentType, problemStatus, toProblem } from '../../shared/problem.ts'
 import { sseEvent } from '../../shared/sse.ts'
 import { credentialRequestSchema } from '../../shared/wire/credential.ts'
+import type { TrailReport } from '../../shared/wire/event-chain.ts'
 import type { CredentialKey, Credentials } from './credentials.ts'
 import type { SealingKeyCache } from './sealing-keys.ts'
 
 export interface BrokerDeps {
   readonly credentials: Credentials
   readonly keys: SealingKeyCache
+  /** Goes through the audit trail that the control plane has of this gateway. */
+  readonly verifyTrail: () => Promise<TrailReport>
   readonly log: Logger
   /** Comments on the event streams, ms; 15 s unless told. */
   readonly keepAliveMs?: number
@@ -22,7 +25,7 @@ const maxListeners = 256
 /** A listener that does not read is cut off; it then drops all it has cached, as after any gap. */
 const maxBacklogBytes = 256 << 10
 
-/** sync.sock: what proxies of this gateway ask. HTTP/1.1 on a unix socket that only our user may open. */
+/** sync.sock: what proxies of this gateway ask, and `audit verify`. HTTP/1.1 on a unix socket that only our user may open. */
 export class Broker {
   readonly #deps: BrokerDeps
   readonly #server: Server
@@ -90,6 +93,8 @@ export class Broker {
         if (!parsed.success) throw new Fault('request.invalid')
         return this.#json(response, await this.#deps.credentials.get(parsed.data))
       }
+      case 'GET /v1/audit':
+        return this.#json(response, await this.#deps.verifyTrail())
       case 'GET /v1/invalidations':
         return this.#subscribe(response)
       default:

@@ -10,6 +10,7 @@ import {
   sealingKeysSchema,
 } from '../../shared/wire/credential.ts'
 import { eventBatchAnswerSchema, type WorkloadEvent } from '../../shared/wire/event.ts'
+import { chainPageSchema, type StoredChain, storedChainsSchema } from '../../shared/wire/event-chain.ts'
 import type { Enrolment } from './enrolment.ts'
 
 /** Nothing came on the stream for so long: it is dead. Heartbeats come every 10 s. */
@@ -66,6 +67,16 @@ export class ControlPlane {
       signal,
     } as const
     await this.#json(request, eventBatchAnswerSchema)
+  }
+
+  async eventChains(): Promise<StoredChain[]> {
+    const request = { path: '/gateway/v1/event-chains', timeoutMs: 30_000 }
+    return (await this.#json(request, storedChainsSchema)).chains
+  }
+
+  async eventChain(id: string, after: number): Promise<Record<string, unknown>[]> {
+    const path = `/gateway/v1/event-chains/${encodeURIComponent(id)}?after=${after}`
+    return (await this.#json({ path, timeoutMs: 30_000 }, chainPageSchema)).events
   }
 
   #json<T>(request: HttpRequest, schema: z.ZodType<T>): Promise<T> {

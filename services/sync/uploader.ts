@@ -12,6 +12,8 @@ export interface UploaderDeps {
   readonly spool: Spool
   /** Resolves once the control plane has stored every event. */
   readonly ship: (events: readonly WorkloadEvent[], signal: AbortSignal) => Promise<void>
+  /** Events that the control plane took, or refused for good; before their segment is deleted. */
+  readonly shipped: (events: readonly WorkloadEvent[]) => Promise<void>
   readonly clock: Clock
   readonly random: () => number
   readonly log: Logger
@@ -126,6 +128,7 @@ export class Uploader {
       bad.push(...refused.map((event) => JSON.stringify(event)))
       this.#shipped += batch.length - refused.length
     }
+    await this.#deps.shipped(content.batches.flat())
     if (bad.length > 0) {
       await spool.quarantine(
         segment,

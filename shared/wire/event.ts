@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { eventChainSchema } from './event-chain.ts'
 
 /**
  * A workload event, in the field shape that log consumers of the product parse (mcp.request / mcp.response).
@@ -100,6 +101,8 @@ export const workloadEventSchema = z.object({
       httpGuard: guardVerdict.optional(),
     })
     .optional(),
+  /** Ours: its place among the events of the process that wrote it. */
+  chain: eventChainSchema.optional(),
 })
 
 export type WorkloadEvent = z.infer<typeof workloadEventSchema>

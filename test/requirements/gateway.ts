@@ -243,6 +243,14 @@ export const gateway = {
       source: 'Documented surface: access.credential',
       text: 'access.credential says who asked, by which policy and provider, and what came of it.',
     },
+    'EVENT-08': {
+      source: 'Architecture: gateway events are hash-chained with sequence numbers',
+      text: 'Each event holds its number and the digest of the one before, over the bytes that are stored.',
+    },
+    'EVENT-09': {
+      source: 'Architecture: audit verify proves nothing was cut',
+      text: 'audit verify finds events that were cut out, changed, reordered or cut off at the end, and takes retention for none of these.',
+    },
     'EVENT-07': {
       source: 'Documented surface: workload-events list',
       text: 'Workload events come in the documented list shape.',

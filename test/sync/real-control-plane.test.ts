@@ -1,84 +1,19 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { z } from 'zod'
-import { createHttpClient } from '../../shared/http-client.ts'
 import { credentialAnswerSchema, sealingKeysSchema } from '../../shared/wire/credential.ts'
 import { snapshotSchema } from '../../shared/wire/snapshot.ts'
-import { startTestController } from '../agent-controller/support.ts'
+import { startControlPlane, startRealPlane, yaml } from './real-plane.ts'
 import { startTestSync } from './rig.ts'
 import { sampleEvent, tempDir, until } from './support.ts'
 
-const root = join(import.meta.dirname, '../..')
-
-const yaml = (servers: readonly string[]): string => `
-tenant: {id: acme}
-gateway: {url: https://localhost:8443/mcp}
-identityProviders: [{id: local, type: directory}]
-clientWorkloads: [{id: agents, identities: [{type: oauthRedirectUri, value: "*"}]}]
-trustProviders: [{id: people, identityProvider: local}]
-serverWorkloads: [${servers.map((id) => `{id: ${id}, url: https://${id}.example/mcp}`).join(', ')}]
-credentialProviders: [{id: key, type: apikey, header: {name: X-Key, value: {value: secret}}}]
-accessPolicies:
-  - {id: in, client: agents, server: gateway, trustProviders: [people]}
-${servers.map((id) => `  - {id: to-${id}, server: ${id}, trustProviders: [people], credentialProvider: key}`).join('\n')}
-`
-
-const startControlPlane = async (t: Test, dir: string): Promise<ChildProcess> => {
-  const child = spawn(process.execPath, [join(root, 'services/control-plane/main.ts')], {
-    env: {
-      AEMBIT_CONFIG_PATH: join(dir, 'control-plane.yaml'),
-      AEMBIT_STATE_DIR: join(dir, 'plane'),
-      AEMBIT_RUNTIME_DIR: dir,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  t.teardown(() => child.kill('SIGKILL'))
-  let output = ''
-  child.stdout.on('data', (chunk) => {
-    output += chunk
-  })
-  child.stderr.on('data', (chunk) => {
-    output += chunk
-  })
-  await until(
-    () => output.includes('"event":"ready"') || child.exitCode !== null,
-    'the control plane',
-    15_000,
-  )
-  if (child.exitCode !== null) throw new Error(output)
-  return child
-}
-
 t.test('controller and sync work with the control plane of this repository', async (t) => {
   const dir = await tempDir(t)
-  await writeFile(join(dir, 'control-plane.yaml'), yaml(['docs']), { mode: 0o600 })
-  const plane = await startControlPlane(t, dir)
-
-  const codes = { unreachable: 'control_plane.unreachable', rejected: 'control_plane.rejected' } as const
-  const admin = createHttpClient({ base: `unix:${dir}/public.sock`, ...codes })
-  t.teardown(() => admin.close())
-  const authorization = `Bearer ${(await readFile(join(dir, 'plane/admin-token'), 'utf8')).trim()}`
-  const api = <T>(method: 'GET' | 'POST', path: string, schema: z.ZodType<T>, body?: unknown): Promise<T> =>
-    admin.json({ method, path, headers: { authorization }, body }, schema)
-  const { externalId } = await api(
-    'POST',
-    '/api/v1/agent-controllers',
-    z.object({ externalId: z.string() }),
-    { name: 'test' },
-  )
-  const code = await api(
-    'POST',
-    `/api/v1/agent-controllers/${externalId}/device-code`,
-    z.object({ device_code: z.string() }),
-  )
-
-  const { controller } = await startTestController(t, dir, { deviceCode: code.device_code })
-  await until(() => controller.registrar.health === 'Healthy', 'a registered controller')
-  t.equal(controller.registrar.controllerId, externalId)
+  const { plane, controller, controllerId, api } = await startRealPlane(t, dir)
+  t.equal(controller.registrar.controllerId, controllerId)
 
   const run = await startTestSync(t, dir, controller.port)
   const first = await until(() => run.snapshots[0], 'a snapshot')

@@ -1,5 +1,6 @@
 import type { Clock } from '../../../shared/clock.ts'
 import type { WorkloadEvent } from '../../../shared/wire/event.ts'
+import type { StoredChain } from '../../../shared/wire/event-chain.ts'
 import { type DatabaseSync, transaction } from '../store/database.ts'
 
 export interface EventLimits {
@@ -27,6 +28,10 @@ export interface EventStore {
   add(events: readonly WorkloadEvent[], gatewayId: string): { accepted: number; duplicates: number }
   /** Newest first. */
   query(query: EventQuery): { total: number; events: WorkloadEvent[] }
+  /** The chains of a gateway's processes, as far as events of them are stored or were deleted for their age. */
+  chains(gatewayId: string): StoredChain[]
+  /** Events of a chain by their number, those after `after`, a page of them. */
+  chain(gatewayId: string, id: string, after: number): WorkloadEvent[]
   /** Deletes what is past its retention, oldest first, at most `limit` rows at once; answers how many. */
   sweep(limit?: number): number
 }
@@ -41,25 +46,30 @@ export interface EventStoreDeps {
 /** A gateway's clock may be wrong: an event from far in the future would outlive every retention. */
 const maxAheadMs = 5 * 60_000
 const sweepEvery = 1_000
+const chainPage = 500
 
 export function createEventStore({ db, clock, limits }: EventStoreDeps): EventStore {
   const insert = db.prepare(`INSERT OR IGNORE INTO workload_event
-    (event_id, at, event_type, severity, connection_id, user_id, server_id, tool, client_id, gateway_id, body)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+    (event_id, at, event_type, severity, connection_id, user_id, server_id, tool, client_id, gateway_id, body,
+    chain_id, chain_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
   const span = db.prepare('SELECT min(seq) AS first, max(seq) AS last, count(*) AS rows FROM workload_event')
-  const dropOld = db.prepare(
-    'DELETE FROM workload_event WHERE seq IN (SELECT seq FROM workload_event WHERE at < ? ORDER BY at LIMIT ?)',
-  )
-  const dropFirst = db.prepare(
-    'DELETE FROM workload_event WHERE seq IN (SELECT seq FROM workload_event ORDER BY at, seq LIMIT ?)',
-  )
+  const old = 'SELECT seq FROM workload_event WHERE at < ? ORDER BY at, seq LIMIT ?'
+  const first = 'SELECT seq FROM workload_event ORDER BY at, seq LIMIT ?'
+  const [dropOld, dropFirst] = [old, first].map((which) => dropping(db, which)) as [Drop, Drop]
+  const chains = db.prepare(`SELECT chain_id AS id, count(*) AS events FROM workload_event
+    WHERE gateway_id = ? AND chain_id IS NOT NULL GROUP BY chain_id`)
+  const swept = db.prepare('SELECT chain_id AS id, through FROM swept_event_chain WHERE gateway_id = ?')
+  const chain = db.prepare(`SELECT body FROM workload_event
+    WHERE gateway_id = ? AND chain_id = ? AND chain_seq > ? ORDER BY chain_seq LIMIT ${chainPage}`)
   let sinceSweep = 0
 
   const sweep = (limit = 5_000): number => {
     const { maxAgeMs, maxRows } = limits()
-    const old = Number(dropOld.run(clock.now() - maxAgeMs, limit).changes)
-    const surplus = Math.min(Number(span.get()?.rows ?? 0) - maxRows, limit)
-    return old + (surplus > 0 ? Number(dropFirst.run(surplus).changes) : 0)
+    return transaction(db, () => {
+      const aged = dropOld(clock.now() - maxAgeMs, limit)
+      const surplus = Math.min(Number(span.get()?.rows ?? 0) - maxRows, limit)
+      return aged + (surplus > 0 ? dropFirst(surplus) : 0)
+    })
   }
 
   return {
@@ -83,6 +93,8 @@ export function createEventStore({ db, clock, limits }: EventStoreDeps): EventSt
             workload.client?.id ?? null,
             gatewayId,
             JSON.stringify(event),
+            event.chain?.id ?? null,
+            event.chain?.seq ?? null,
           )
           added += Number(changes)
         }
@@ -95,6 +107,18 @@ export function createEventStore({ db, clock, limits }: EventStoreDeps): EventSt
       }
       return { accepted, duplicates: events.length - accepted }
     },
+    chains: (gatewayId) => {
+      const found = new Map<string, StoredChain>()
+      for (const { id, through } of swept.all(gatewayId))
+        found.set(String(id), { id: String(id), events: 0, sweptThrough: Number(through) })
+      for (const { id, events } of chains.all(gatewayId)) {
+        const sweptThrough = found.get(String(id))?.sweptThrough ?? 0
+        found.set(String(id), { id: String(id), events: Number(events), sweptThrough })
+      }
+      return [...found.values()]
+    },
+    chain: (gatewayId, id, after) =>
+      chain.all(gatewayId, id, after).map(({ body }) => JSON.parse(String(body)) as WorkloadEvent),
     query: ({ page, perPage, ...filter }) => {
       const { where, values } = conditions(filter, clock.now())
       const total = db.prepare(`SELECT count(*) AS total FROM workload_event ${where}`).get(...values)
@@ -106,6 +130,21 @@ export function createEventStore({ db, clock, limits }: EventStoreDeps): EventSt
         events: rows.map((row) => JSON.parse(String(row.body)) as WorkloadEvent),
       }
     },
+  }
+}
+
+type Drop = (...values: number[]) => number
+
+/** Deletes the rows of `which`, and writes down how far that took away of each chain: a gap that retention made is none. */
+function dropping(db: DatabaseSync, which: string): Drop {
+  const note = db.prepare(`INSERT INTO swept_event_chain (gateway_id, chain_id, through)
+    SELECT gateway_id, chain_id, max(chain_seq) FROM workload_event
+    WHERE chain_id IS NOT NULL AND seq IN (${which}) GROUP BY gateway_id, chain_id
+    ON CONFLICT (gateway_id, chain_id) DO UPDATE SET through = max(through, excluded.through)`)
+  const drop = db.prepare(`DELETE FROM workload_event WHERE seq IN (${which})`)
+  return (...values) => {
+    note.run(...values)
+    return Number(drop.run(...values).changes)
   }
 }
 

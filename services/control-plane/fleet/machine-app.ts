@@ -1,5 +1,5 @@
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify'
-import type { z } from 'zod'
+import { z } from 'zod'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault, type FaultCode } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
@@ -17,7 +17,7 @@ import {
   type GatewayEnrolment,
   gatewayEnrolRequestSchema,
 } from '../../../shared/wire/enrolment.ts'
-import { eventBatchSchema } from '../../../shared/wire/event.ts'
+import { eventBatchSchema, type WorkloadEvent } from '../../../shared/wire/event.ts'
 import type { RateLimit } from '../authorization/rate-limit.ts'
 import type { EventStore } from '../events/store.ts'
 import type { Assertions } from './assertions.ts'
@@ -198,10 +198,22 @@ function gatewayRoutes(app: FastifyInstance, deps: MachineAppDeps): void {
   app.post('/gateway/v1/events', { bodyLimit: eventsBodyLimit }, async (request) => {
     const { ownerId } = gateway(request)
     const batch = parse(eventBatchSchema, request.body).events
-    const counted = events.add(batch, ownerId)
+    // Stored as it came: a chain of digests runs through it.
+    const counted = events.add((request.body as { events: WorkloadEvent[] }).events, ownerId)
     // First definitions of tools become policy, so that every gateway holds to the same.
     if (toolPins.observe(batch, snapshots.current().config)) await snapshots.refresh()
     return counted
+  })
+
+  app.get('/gateway/v1/event-chains', async (request) => ({
+    chains: events.chains(gateway(request).ownerId),
+  }))
+
+  app.get('/gateway/v1/event-chains/:id', async (request) => {
+    const { ownerId } = gateway(request)
+    const { id } = parse(z.object({ id: z.uuid() }), request.params)
+    const { after } = parse(z.object({ after: z.coerce.number().int().nonnegative() }), request.query)
+    return { events: events.chain(ownerId, id, after) }
   })
 }
 

@@ -1,7 +1,9 @@
+import { hash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { chained } from '../../../services/proxy/record-chain.ts'
 import { Spool } from '../../../services/proxy/record-spool.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { createLogger } from '../../../shared/log.ts'
@@ -138,6 +140,56 @@ t.test('headers of the client: names all, values of harmless ones', async (t) =>
     'x-many': '***',
   })
   t.equal(event!.application.mcp.uri, '/mcp')
+})
+
+t.test('each event holds the digest of the one before, over what a parser gives back', async (t) => {
+  proves(t, 'EVENT-08')
+  const rig = await startRig({
+    core: (call, { recorder }) => {
+      const server = call.index.snapshot.servers[0]!
+      const odd = { toolName: '\ud800"\\\u2028ü', reason: `${'x'.repeat(1023)}😀` }
+      recorder.request(call, { server, decision: null, outcome: 'Modified', ...odd })
+      recorder.response(call, {
+        server: null,
+        decision: null,
+        outcome: 'Error',
+        reasonCode: 'a',
+        httpResponseCode: 502,
+        durationMs: 1 / 3,
+        contentSecurity: {
+          aembitMcpToolsAcl: { decision: 'blocked', control: 'invocable', matchedRules: ['*'] },
+        },
+      })
+      call.reply.json(200, '{}')
+    },
+  })
+  t.teardown(() => rig.close())
+  const headers = { '7': 'k', 'user-agent': 'a"\\b', __proto__x: '1' }
+  await rig.http1({ body: rpc('tools/list', {}, '\ud800'), headers })
+  await rig.http2({ body: rpc('tools/call', {}, 2) })
+  await rig.stop()
+  const lines = await rig.lines()
+  t.equal(lines.length, 4)
+  for (const [at, line] of lines.entries()) {
+    const event = JSON.parse(line)
+    t.equal(JSON.stringify(event), line, 'the same bytes after each hop')
+    t.match(event.chain, { id: JSON.parse(lines[0]!).chain.id, seq: at + 1 })
+    t.equal(event.chain.prev, at === 0 ? '' : hash('sha256', lines[at - 1]!, 'base64url'))
+  }
+})
+
+t.test('an event that is dropped takes no number', async (t) => {
+  const lines: string[] = []
+  const append = chained('7b0e7a6e-9a47-4b2c-8a4c-0f6f4b3f1f11', (line) => {
+    const taken = !line.includes('"drop"')
+    if (taken) lines.push(line)
+    return taken
+  })
+  for (const n of ['"a"', '"drop"', '"b"']) append(`{"n":${n}}`)
+  t.same(
+    lines.map((line) => JSON.parse(line).chain.seq),
+    [1, 2],
+  )
 })
 
 t.test('strangers can not flood the trail', async (t) => {

@@ -175,12 +175,13 @@ export async function startRig(options: RigOptions = {}) {
     return answer(head[':status'], head, text)
   }
 
-  /** Every event that reached a sealed segment, oldest first. */
-  const events = async (): Promise<WorkloadEvent[]> => {
+  /** Every line that reached a sealed segment, oldest first. */
+  const lines = async (): Promise<string[]> => {
     const names = (await readdir(config.spoolDir)).filter((name) => name.endsWith('.ready')).sort()
     const texts = await Promise.all(names.map((name) => readFile(join(config.spoolDir, name), 'utf8')))
-    return texts.flatMap((text) => text.trimEnd().split('\n')).map((line) => JSON.parse(line))
+    return texts.flatMap((text) => text.trimEnd().split('\n'))
   }
+  const events = async (): Promise<WorkloadEvent[]> => (await lines()).map((line) => JSON.parse(line))
 
   let stopped: Promise<number> | undefined
   const stop = (deadlineMs = 200): Promise<number> => {
@@ -210,6 +211,7 @@ export async function startRig(options: RigOptions = {}) {
     http2,
     session2,
     events,
+    lines,
     stop,
     close,
   }
