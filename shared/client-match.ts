@@ -8,8 +8,10 @@ export interface ClientAsk {
   readonly redirectUri?: string | undefined
   /** Where it connects from. */
   readonly address?: string | undefined
+  /** What it asks for, or what its token was given. */
+  readonly scopes?: readonly string[] | undefined
   /** Of a token that another issuer made. */
-  readonly claims?: { readonly iss?: unknown; readonly sub?: unknown; readonly aud?: unknown } | undefined
+  readonly claims?: Readonly<Record<string, unknown>> | undefined
 }
 
 type Identified = Pick<ClientWorkload, 'id' | 'name' | 'identities'>
@@ -17,12 +19,13 @@ type Identity = ClientWorkload['identities'][number]
 
 /**
  * Which client workload this is. What tells OAuth clients apart (client id, client id metadata document, redirect URI)
- * is one attribute; the OIDC issuer, subject and audience are one each; so is the source address. Several values of one
- * attribute are any-of; every attribute that a workload names must fit, and a source address alone names nobody.
+ * is one attribute; the scope is one; the OIDC issuer, subject, audience and each other claim are one each; so is the
+ * source address. Several values of one attribute are any-of; every attribute that a workload names must fit, and a
+ * source address alone names nobody.
  *
- * Of several that fit, a client id that an administrator wrote down counts most, then OIDC attributes, then an exact
- * redirect URI, then the longest wildcard; among equals the first of the list. A dynamically registered client has a
- * random id that nobody wrote down, so its redirect URI is what identifies it.
+ * Of several that fit, a client id that an administrator wrote down counts most, then OIDC attributes, then a scope,
+ * then an exact redirect URI, then the longest wildcard; among equals the first of the list. A dynamically registered
+ * client has a random id that nobody wrote down, so its redirect URI is what identifies it.
  *
  * Redirect URIs: compared exactly; on loopback hosts the port is ignored (RFC 8252 §7.3); `*` as the port is any
  * port; a final `*` is any rest of the path; `*` alone is everyone.
@@ -54,27 +57,63 @@ export function addressFits(
 }
 
 const writtenDown = Number.MAX_SAFE_INTEGER
-/** Above every redirect URI, below a client id. */
+/** Above every redirect URI, below a client id; a token's claim says more than a scope that a client asks for. */
 const ofToken = 1e9
+const ofScope = 1e8
+
+const ofClient: ReadonlySet<Identity['type']> = new Set([
+  'oauthRedirectUri',
+  'oauthClientId',
+  'aembitClientId',
+  'cimdClientId',
+])
+const claimOf: Partial<Record<Identity['type'], string>> = {
+  oidcIdTokenIssuer: 'iss',
+  oidcIdTokenSubject: 'sub',
+  oidcIdTokenAudience: 'aud',
+}
 
 /** 0 where an attribute that is named does not fit. */
 function weightOf({ identities }: Identified, ask: ClientAsk): number {
-  const client = identities.filter(({ type }) => type.startsWith('oauth') || type === 'cimdClientId')
+  const client = identities.filter(({ type }) => ofClient.has(type))
   const weights = client.map((identity) => clientWeight(identity, ask))
   if (client.length > 0 && Math.max(...weights) === 0) return 0
   let weight = Math.max(0, ...weights)
-  for (const [type, claim] of [
-    ['oidcIdTokenIssuer', ask.claims?.iss],
-    ['oidcIdTokenSubject', ask.claims?.sub],
-    ['oidcIdTokenAudience', ask.claims?.aud],
-  ] as const) {
-    const wanted = identities.filter((identity) => identity.type === type)
-    if (wanted.length === 0) continue
-    const given: unknown[] = Array.isArray(claim) ? claim : [claim]
-    if (!wanted.some(({ value }) => given.includes(value))) return 0
+  const scopes = identities.filter(({ type }) => type === 'oauthScope')
+  if (scopes.length > 0) {
+    const given = ask.scopes ?? scopesOf(ask.claims)
+    if (!scopes.some(({ value }) => given.includes(value))) return 0
+    weight = Math.min(writtenDown, weight + ofScope)
+  }
+  for (const [claim, wanted] of claimsWanted(identities)) {
+    const given = textsOf(ask.claims, claim)
+    if (!wanted.some((value) => given.includes(value))) return 0
     weight = Math.min(writtenDown, weight + ofToken)
   }
   return weight
+}
+
+/** The claims that identities are about, each with the values of which any will do. */
+function claimsWanted(identities: readonly Identity[]): Map<string, string[]> {
+  const wanted = new Map<string, string[]>()
+  for (const { type, key, value } of identities) {
+    const claim = type === 'oidcIdToken' ? key : claimOf[type]
+    if (claim !== undefined) wanted.set(claim, [...(wanted.get(claim) ?? []), value])
+  }
+  return wanted
+}
+
+/** A claim's values as text: none where it is absent or something else than text, numbers and booleans. */
+function textsOf(claims: ClientAsk['claims'], name: string): readonly string[] {
+  if (!claims || !Object.hasOwn(claims, name)) return []
+  const value = claims[name]
+  const list: readonly unknown[] = Array.isArray(value) ? value : [value]
+  return list.filter((each) => ['string', 'number', 'boolean'].includes(typeof each)).map(String)
+}
+
+/** RFC 8693 §4.2 `scope`, one text; `scp` of Entra ID and Okta, a text or a list. */
+export function scopesOf(claims: ClientAsk['claims']): readonly string[] {
+  return [...textsOf(claims, 'scope'), ...textsOf(claims, 'scp')].flatMap((text) => text.split(' '))
 }
 
 function clientWeight({ type, value }: Identity, ask: ClientAsk): number {

@@ -20,6 +20,7 @@ import { type AuthorizationSettings, authorizationSettings } from './authorizati
 import type { Config } from './config/schema.ts'
 import type { AccessEvents } from './events/access.ts'
 import type { AuditLog } from './events/audit.ts'
+import { createRefusals } from './events/refusals.ts'
 import { type Accounts, createAccounts } from './identity/accounts.ts'
 import { type BrowserSessions, createBrowserSessions } from './identity/browser-session.ts'
 import { createCookieJar } from './identity/cookies.ts'
@@ -31,7 +32,6 @@ import { createIdpTokens, type IdpTokenStore } from './identity/idp-tokens.ts'
 import { createLockout } from './identity/lockout.ts'
 import { createPasswords, type ScryptCost } from './identity/passwords.ts'
 import { createPendingSignIns } from './identity/pending.ts'
-import { createRefusals } from './identity/refusals.ts'
 import { registerIdentity } from './identity/routes.ts'
 import { createAssertionReplay } from './identity/saml/replay.ts'
 import { createSignIn } from './identity/sign-in.ts'
@@ -123,7 +123,16 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
   const grants = createGrants(db, clock)
   const keys = await createSigningKeys(db, sealer, clock)
   const cookies = createCookieJar(issuer)
-  const browser = createBrowserBinding(serverSecret(db, sealer, clock, 'forms'), cookies)
+  const refuse = createRefusals({ log, audit, events, clock })
+  const browser = createBrowserBinding(serverSecret(db, sealer, clock, 'forms'), cookies, (request, why) =>
+    refuse({
+      event: 'form.refused',
+      activity: 'Form refused',
+      address: request.ip,
+      reason: 'ConditionFailed',
+      detail: `${request.url.split('?')[0]?.slice(0, 200)}: ${why}`,
+    }),
+  )
   const directory = createDirectory(db, createPasswords(deps.passwordCost))
   const accounts = createAccounts({
     db,
@@ -150,7 +159,8 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
   const signIn = createSignIn({
     providers,
     externals: () => current().externals.byId,
-    refused: createRefusals({ log, audit, events }),
+    refuse,
+    audit,
     directory,
     lockout,
     accounts,
@@ -172,9 +182,20 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
     externals: () => current().externals.byId,
     register: (app) => {
       registerAssets(app)
-      registerAuthorizationServer(app, { current, store, presented, clock, log })
-      registerInteractions(app, { current, grants, accounts, policy, signIn, sessions, browser, log })
-      registerAgents(app, { current, grants, sessions, browser, revoke, log })
+      registerAuthorizationServer(app, { current, store, presented, refuse, clock, log })
+      registerInteractions(app, {
+        current,
+        grants,
+        accounts,
+        policy,
+        signIn,
+        sessions,
+        browser,
+        refuse,
+        audit,
+        log,
+      })
+      registerAgents(app, { current, grants, sessions, browser, revoke, audit, log })
       registerIdentity(app, {
         signIn,
         sessions,
@@ -193,7 +214,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
     check: (config) => void settingsOf(config),
     prepare: async (config) => {
       const settings = settingsOf(config)
-      const assertions = createIdentityAssertions({ db, clock, config, issuer, resource: settings.resource })
+      const assertions = createIdentityAssertions({ db, clock, config, ...settings })
       const documentFetch = createGuardedFetch(settings.clientDocuments.allowedNetworks, documentLimits)
       const documents = createMetadataDocuments({
         fetch: documentFetch,
@@ -208,6 +229,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
         documents,
         assertions,
         audit,
+        refuse,
         revoke,
         keys,
         store,

@@ -28,14 +28,20 @@ export const clientWorkloadSchema = z.object({
       type: z.enum([
         'oauthRedirectUri',
         'oauthClientId',
+        /** The same; the documented name of an id that an administrator gave the client. */
+        'aembitClientId',
         'cimdClientId',
+        'oauthScope',
         'oidcIdTokenIssuer',
         'oidcIdTokenSubject',
         'oidcIdTokenAudience',
+        'oidcIdToken',
         /** An address or a CIDR block. */
         'sourceIPAddress',
       ]),
       value: z.string(),
+      /** The claim that `oidcIdToken` is about. */
+      key: z.string().optional(),
     }),
   ),
   /** False: no person signs in; what comes in is the client alone. True where absent. */

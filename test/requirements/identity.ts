@@ -167,5 +167,25 @@ export const identity = {
       source: 'Documented surface: enforceSso off',
       text: "Where sign-in is not enforced the token is the client's alone.",
     },
+    'AUDIT-01': {
+      source: 'Documented surface: failure matrix, access.authorization',
+      text: 'Every refused sign-in leaves its reason in log, audit log and authorization events.',
+    },
+    'AUDIT-02': {
+      source: 'Documented surface: failure matrix; audit log',
+      text: 'Refused requests, consents, tokens and registrations leave their reason.',
+    },
+    'AUDIT-03': {
+      source: 'OWASP Logging, Denial of service',
+      text: 'What strangers are refused does not push out what administrators did.',
+    },
+    'CLIENT-01': {
+      source: 'Documented surface: client identity type oauthScope',
+      text: 'A client workload is told apart by a scope that its agents ask for.',
+    },
+    'CLIENT-02': {
+      source: 'Documented surface: client identity types',
+      text: 'Scope, claims of a token and client id tell clients apart; what says most wins.',
+    },
   },
 } as const satisfies Area

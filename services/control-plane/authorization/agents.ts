@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Provider } from 'oidc-provider'
 import type { Logger } from '../../../shared/log.ts'
 import type { RevocationMatch } from '../../../shared/revocations.ts'
+import type { AuditLog } from '../events/audit.ts'
 import type { BrowserSessions } from '../identity/browser-session.ts'
 import type { BrowserBinding } from '../identity/csrf.ts'
 import { refuseForm } from '../identity/routes.ts'
@@ -15,6 +16,7 @@ export interface AgentsDeps {
   readonly grants: Grants
   readonly sessions: BrowserSessions
   readonly browser: BrowserBinding
+  readonly audit: Pick<AuditLog, 'add'>
   readonly revoke: (match: RevocationMatch) => Promise<void>
   readonly log: Logger
 }
@@ -23,7 +25,7 @@ const purpose = 'agents'
 
 /** `/agents`: a person sees which agents they allowed, and withdraws that: refresh tokens and access tokens end. */
 export function registerAgents(app: FastifyInstance, deps: AgentsDeps): void {
-  const { current, grants, sessions, browser, revoke, log } = deps
+  const { current, grants, sessions, browser, revoke, audit, log } = deps
 
   app.get('/agents', async (request, reply) => {
     const user = await sessions.requireUser(request, reply, '/agents')
@@ -53,6 +55,15 @@ export function registerAgents(app: FastifyInstance, deps: AgentsDeps): void {
     if (grants.withdraw(user.subject, clientId)) {
       await revoke({ subject: user.subject, clientId })
       log.info({ event: 'consent.withdrawn', subject: user.subject, clientId }, 'consent withdrawn')
+      audit.add({
+        category: 'Agents',
+        activity: 'Consent withdrawn',
+        actor: { type: 'User', displayName: user.subject },
+        target: `client ${clientId}`,
+        outcome: 'Success',
+        severity: 'Info',
+        client: { ip: request.ip },
+      })
     }
     return reply.redirect('/agents', 303)
   })

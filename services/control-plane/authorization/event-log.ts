@@ -1,27 +1,83 @@
 import type { errors, KoaContextWithOIDC, Provider } from 'oidc-provider'
 import type { Logger } from '../../../shared/log.ts'
+import type { AuditLog } from '../events/audit.ts'
+import type { Refusal, Refuse } from '../events/refusals.ts'
+import { PolicyRefused, TrustRefused } from './refused.ts'
+
+export interface EventLogDeps {
+  readonly log: Logger
+  readonly refuse: Refuse
+  readonly audit: Pick<AuditLog, 'add'>
+}
+
+/** Answers to a client that asks without a page whether one is needed: nobody was refused. */
+const notYet = new Set(['login_required', 'consent_required', 'interaction_required'])
 
 /** What happened, without a token, code or cookie in it. */
-export function logEvents(provider: Provider, log: Logger): void {
-  const about = (ctx: KoaContextWithOIDC) => ({
-    clientId: ctx.oidc?.client?.clientId,
-    subject: ctx.oidc?.account?.accountId ?? ctx.oidc?.session?.accountId,
-  })
-  const refused = (what: string) => (ctx: KoaContextWithOIDC, error: errors.OIDCProviderError) =>
-    log.warn(
-      {
-        event: `${what}.refused`,
+export function logEvents(provider: Provider, { log, refuse, audit }: EventLogDeps): void {
+  const about = (ctx: KoaContextWithOIDC) => {
+    const { client, account, session, entities, params } = ctx.oidc ?? {}
+    const token = entities?.RefreshToken ?? entities?.AuthorizationCode
+    const named = params?.client_id
+    return {
+      // What a client says it is, where it proved nothing yet.
+      clientId: client?.clientId ?? (typeof named === 'string' ? named.slice(0, 200) : undefined),
+      subject: account?.accountId ?? session?.accountId ?? token?.accountId,
+    }
+  }
+  const refused =
+    (what: Pick<Refusal, 'event' | 'activity' | 'eventType' | 'category'>) =>
+    (ctx: KoaContextWithOIDC, error: errors.OIDCProviderError): void => {
+      // Recorded where the person or the policy said no.
+      if (
+        what.event === 'authorization.refused' &&
+        (ctx.oidc?.result?.error || error.error === 'access_denied')
+      )
+        return
+      if (notYet.has(error.error)) {
+        log.info({ event: what.event, ...about(ctx), reason: error.error }, 'nobody is signed in')
+        return
+      }
+      const verdict = error instanceof PolicyRefused ? error.verdict : undefined
+      const redirectUri = ctx.oidc?.params?.redirect_uri
+      refuse({
+        ...what,
         ...about(ctx),
-        error: error.error,
-        description: error.error_description,
-        detail: error.error_detail,
-      },
-      `${what} refused`,
-    )
-  provider.on('authorization.error', refused('authorization'))
-  provider.on('grant.error', refused('token'))
-  provider.on('registration_create.error', refused('registration'))
-  provider.on('revocation.error', refused('revocation'))
+        address: ctx.ip,
+        reason: error instanceof TrustRefused ? error.reason : error.error,
+        detail: [
+          error.error_description,
+          error instanceof TrustRefused ? error.trustDetail : error.error_detail,
+          verdict?.reason,
+        ]
+          .filter((text) => text !== undefined && text !== '')
+          .join('; '),
+        redirectUri: typeof redirectUri === 'string' ? redirectUri.slice(0, 2048) : undefined,
+        clientWorkload: verdict?.workload,
+        decision: verdict?.decision,
+      })
+    }
+  provider.on(
+    'authorization.error',
+    refused({
+      event: 'authorization.refused',
+      activity: 'Authorization request refused',
+      eventType: 'access.request',
+    }),
+  )
+  provider.on(
+    'grant.error',
+    refused({ event: 'token.refused', activity: 'Token refused', eventType: 'access.authorization' }),
+  )
+  provider.on(
+    'registration_create.error',
+    refused({ event: 'registration.refused', activity: 'Client registration refused', category: 'Agents' }),
+  )
+  provider.on('revocation.error', refused({ event: 'revocation.refused', activity: 'Revocation refused' }))
+  provider.on(
+    'introspection.error',
+    refused({ event: 'introspection.refused', activity: 'Introspection refused' }),
+  )
   provider.on('server_error', (ctx, err) =>
     log.error({ event: 'server_error', ...about(ctx), err }, 'authorization server failed'),
   )
@@ -40,15 +96,18 @@ export function logEvents(provider: Provider, log: Logger): void {
   provider.on('grant.revoked', (ctx, grantId) =>
     log.info({ event: 'grant.revoked', ...about(ctx), grantId }, 'grant revoked'),
   )
-  provider.on('registration_create.success', (_ctx, client) =>
-    log.info(
-      {
-        event: 'client.registered',
-        clientId: client.clientId,
-        clientName: client.clientName,
-        redirectUris: client.redirectUris,
-      },
-      'client registered itself',
-    ),
-  )
+  provider.on('registration_create.success', (ctx, client) => {
+    const { clientId, clientName, redirectUris } = client
+    log.info({ event: 'client.registered', clientId, clientName, redirectUris }, 'client registered itself')
+    audit.add({
+      category: 'Agents',
+      activity: 'Client registered itself',
+      actor: { type: 'System', displayName: clientName ?? clientId },
+      target: `client ${clientId}`,
+      outcome: 'Success',
+      severity: 'Info',
+      client: { ip: ctx.ip },
+      detail: { redirectUris: redirectUris ?? [] },
+    })
+  })
 }

@@ -31,6 +31,8 @@ export interface GateRequest {
   readonly clientId: string
   /** Undefined where nothing is redirected: client credentials, assertions. */
   readonly redirectUri: string | undefined
+  /** What is asked for, or was granted. */
+  readonly scopes: readonly string[]
   /** Where the client or browser connects from; undefined where that is not known any more. */
   readonly address: string | undefined
   /** Where the browser was that the person signed in with; the same as `address` while they are there. */
@@ -83,7 +85,7 @@ export function tokenClaims(
 /** The client workload that a request comes from; null where none fits. */
 export function workloadOf(
   { index }: IssuancePolicy,
-  request: Pick<GateRequest, 'clientId' | 'redirectUri' | 'address'>,
+  request: Pick<GateRequest, 'clientId' | 'redirectUri' | 'address' | 'scopes'>,
 ): ClientWorkload | null {
   return identifyClient(index.snapshot.clientWorkloads, request)
 }

@@ -2,6 +2,7 @@ import { createRemoteJWKSet, customFetch, type JWTPayload, type JWTVerifyGetKey,
 import { z } from 'zod'
 import type { Clock } from '../../../shared/clock.ts'
 import type { Config, OidcConfig } from '../config/schema.ts'
+import type { TrustReason } from '../events/refusals.ts'
 import { createGuardedFetch, type GuardedFetch } from '../identity/guarded-fetch.ts'
 import { mapClaims } from '../identity/mapping.ts'
 import type { Identity } from '../identity/types.ts'
@@ -13,9 +14,11 @@ import { resourceScope } from './settings.ts'
 /** Why an assertion was not taken. `message` may go to the client, `detail` to the log. */
 export class AssertionRefused extends Error {
   readonly detail: string
-  constructor(message: string, detail: string) {
+  readonly reason: TrustReason
+  constructor(message: string, detail: string, reason: TrustReason = 'ConditionFailed') {
     super(message)
     this.detail = detail
+    this.reason = reason
   }
 }
 
@@ -43,6 +46,7 @@ export interface IdentityAssertionsDeps {
   readonly config: Config
   readonly issuer: string
   readonly resource: string
+  readonly resourceScopes: readonly string[]
 }
 
 export const assertionType = 'oauth-id-jag+jwt'
@@ -101,6 +105,7 @@ export function createIdentityAssertions(deps: IdentityAssertionsDeps): Identity
       throw new AssertionRefused(
         'the keys of the identity provider can not be fetched right now',
         reason(error),
+        'NoDataFound',
       )
     })
     try {
@@ -115,7 +120,11 @@ export function createIdentityAssertions(deps: IdentityAssertionsDeps): Identity
       })
       return payload
     } catch (error) {
-      throw new AssertionRefused('the assertion does not verify', reason(error))
+      throw new AssertionRefused(
+        'the assertion does not verify',
+        reason(error),
+        /signature|key/i.test(reason(error)) ? 'InvalidSignature' : 'ConditionFailed',
+      )
     }
   }
 
@@ -123,11 +132,19 @@ export function createIdentityAssertions(deps: IdentityAssertionsDeps): Identity
     verify: async (assertion, clientId) => {
       const provider = providers.get(claimedIssuer(assertion) ?? '')
       if (!provider)
-        throw new AssertionRefused('the assertion is of no identity provider that is trusted here', 'iss')
+        throw new AssertionRefused(
+          'the assertion is of no identity provider that is trusted here',
+          'iss',
+          'MatchRuleFailed',
+        )
       const payload = await verified(assertion, provider)
       const parsed = claimsShape.safeParse(payload)
       if (!parsed.success)
-        throw new AssertionRefused('the assertion lacks claims', parsed.error.issues[0]!.message)
+        throw new AssertionRefused(
+          'the assertion lacks claims',
+          parsed.error.issues[0]!.message,
+          'NoDataFound',
+        )
       const { data: claims } = parsed
       // Several audiences would be several servers that could each replay it at the others.
       if (Array.isArray(payload.aud) && payload.aud.length !== 1) {
@@ -147,14 +164,16 @@ export function createIdentityAssertions(deps: IdentityAssertionsDeps): Identity
       if (claims.exp - claims.iat > maxLifeSecs || claims.iat > now + skewSecs) {
         throw new AssertionRefused('the assertion lives too long or is of the future', 'exp, iat')
       }
-      const scopes = (claims.scope ?? resourceScope).split(' ').filter((scope) => scope === resourceScope)
+      const scopes = (claims.scope ?? resourceScope)
+        .split(' ')
+        .filter((scope) => deps.resourceScopes.includes(scope))
       if (scopes.length === 0)
         throw new AssertionRefused('the assertion allows no scope of this resource', 'scope')
       let identity: Identity
       try {
         identity = mapClaims(provider.config, payload)
       } catch (error) {
-        throw new AssertionRefused('the assertion names nobody', reason(error))
+        throw new AssertionRefused('the assertion names nobody', reason(error), 'NoDataFound')
       }
       // Last: an assertion that was refused for another reason is not spent.
       const until = (claims.exp + skewSecs) * 1000 + 1000

@@ -2,10 +2,12 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { errors, type Provider } from 'oidc-provider'
 import type { Logger } from '../../../shared/log.ts'
 import { isDocumentUrl } from '../config/clients.ts'
+import type { AuditLog } from '../events/audit.ts'
+import type { Refuse } from '../events/refusals.ts'
 import type { Accounts } from '../identity/accounts.ts'
 import type { BrowserSessions } from '../identity/browser-session.ts'
 import type { BrowserBinding } from '../identity/csrf.ts'
-import { refuseForm } from '../identity/routes.ts'
+import { refuseForm, withReference } from '../identity/routes.ts'
 import type { SignIn } from '../identity/sign-in.ts'
 import { SignInRefused } from '../identity/types.ts'
 import { consentPage } from '../pages/consent.ts'
@@ -29,6 +31,8 @@ export interface InteractionDeps {
   readonly signIn: SignIn
   readonly sessions: BrowserSessions
   readonly browser: BrowserBinding
+  readonly refuse: Refuse
+  readonly audit: Pick<AuditLog, 'add'>
   readonly log: Logger
 }
 
@@ -38,7 +42,7 @@ type UidRequest = FastifyRequest<{ Params: { uid: string } }>
 
 /** The pages that an authorization request stops at: sign in, consent, or a refusal by policy. */
 export function registerInteractions(app: FastifyInstance, deps: InteractionDeps): void {
-  const { current, grants, accounts, policy, signIn, sessions, browser, log } = deps
+  const { current, grants, accounts, policy, signIn, sessions, browser, refuse, audit, log } = deps
 
   /** The interaction of this browser's cookie, where it is the one of the path; else null. */
   const find = async (request: UidRequest, reply: FastifyReply): Promise<Interaction | null> => {
@@ -65,6 +69,13 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     }
     const details = await find(request, reply)
     if (!details) {
+      refuse({
+        event: 'form.refused',
+        activity: 'Form refused',
+        address: request.ip,
+        reason: 'NoDataFound',
+        detail: 'the authorization request is over or of another browser',
+      })
       sendPage(reply, 400, expiredPage)
       return null
     }
@@ -86,6 +97,7 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
       redirectUri,
       name: client?.clientName ?? redirectDestination(redirectUri),
       verified: current().settings.clients.some((known) => known.clientId === clientId),
+      scopes: grantableScopes(current().settings, String(details.params.scope ?? '').split(' ')),
     }
   }
 
@@ -140,22 +152,21 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
       csrf: browser.token(request, reply, purpose(details.uid)),
     }
     if (!verdict.decision.allow) {
-      log.warn(
-        {
-          event: 'consent.refused',
-          subject: identity.subject,
-          clientId: client.clientId,
-          redirectUri: client.redirectUri,
-          reason: verdict.decision.reason,
-          policyId: verdict.decision.policyId,
-        },
-        'refused by policy',
-      )
-      return sendPage(
-        reply,
-        403,
-        refusalPage({ ...shared, reason: verdict.reason, code: verdict.decision.reason }),
-      )
+      const reference = refuse({
+        event: 'consent.refused',
+        activity: 'Authorization refused',
+        eventType: 'access.authorization',
+        address: request.ip,
+        subject: identity.subject,
+        clientId: client.clientId,
+        redirectUri: client.redirectUri,
+        clientWorkload: verdict.workload,
+        decision: verdict.decision,
+        reason: verdict.decision.reason,
+        detail: verdict.reason,
+      })
+      const code = `${verdict.decision.reason}, ${reference}`
+      return sendPage(reply, 403, refusalPage({ ...shared, reason: verdict.reason, code }))
     }
     return sendPage(
       reply,
@@ -165,7 +176,7 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
         local: isLocalRedirect(client.redirectUri),
         verified: client.verified,
         publisher: isDocumentUrl(client.clientId) ? new URL(client.clientId).host : null,
-        scopes: grantableScopes(String(details.params.scope ?? '').split(' ')),
+        scopes: client.scopes,
         servers: verdict.servers.map(({ name, url }) => ({ name, host: new URL(url).host })),
       }),
     )
@@ -185,6 +196,16 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
       },
       'authorization denied by the person or by policy',
     )
+    audit.add({
+      category: 'Agents',
+      activity: 'Authorization denied at the page',
+      actor: { type: 'User', displayName: details.session?.accountId ?? 'unknown' },
+      target: `client ${String(details.params.client_id)}`,
+      outcome: 'Failure',
+      severity: 'Info',
+      client: { ip: request.ip },
+      detail: { redirectUri: String(details.params.redirect_uri), prompt: details.prompt.name },
+    })
     const refused = details.prompt.reasons.includes('policy_denied')
     return finish(request, reply, {
       error: 'access_denied',
@@ -198,7 +219,12 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     const details = await find(request, reply)
     if (!details) return sendPage(reply, 400, expiredPage)
     const { provider, settings } = current()
-    const direct = await answerWithoutSignIn(provider, { settings, grants, policy, log }, details, request.ip)
+    const direct = await answerWithoutSignIn(
+      provider,
+      { settings, grants, policy, refuse, log },
+      details,
+      request.ip,
+    )
     if (direct !== null) return reply.redirect(direct, 303)
     return details.prompt.name === 'login'
       ? showSignIn(request, reply, details)
@@ -247,11 +273,7 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
       return reply.redirect(url.href, 303)
     } catch (error) {
       if (!(error instanceof SignInRefused)) throw error
-      log.warn(
-        { event: 'sign_in.failed', idp: ask.form.idp, reason: error.detail },
-        'sign-in could not start',
-      )
-      return showSignIn(request, reply, ask.details, { status: 503, error: error.message })
+      return showSignIn(request, reply, ask.details, { status: 503, error: withReference(error) })
     }
   })
 
@@ -265,12 +287,21 @@ export function registerInteractions(app: FastifyInstance, deps: InteractionDeps
     // Decided anew: the page may be older than the policy.
     if (!found.verdict.decision.allow) return showConsent(request, reply, details)
     const { provider, settings } = current()
-    const { clientId, redirectUri } = found.client
+    const { clientId, redirectUri, scopes } = found.client
     const key = { subject: found.identity.subject, clientId, redirectUri, resource: settings.resource }
-    const scopes = grantableScopes(String(details.params.scope ?? '').split(' '))
     const grant = await newGrant(provider, settings, grants, key, scopes, request.ip)
     grants.consent(key, scopes)
     log.info({ event: 'consent.given', subject: key.subject, clientId, redirectUri, scopes }, 'consent given')
+    audit.add({
+      category: 'Agents',
+      activity: 'Consent given',
+      actor: { type: 'User', displayName: key.subject },
+      target: `client ${clientId}`,
+      outcome: 'Success',
+      severity: 'Info',
+      client: { ip: request.ip },
+      detail: { redirectUri, scopes },
+    })
     return finish(request, reply, { consent: { grantId: grant.jti } })
   })
 

@@ -8,13 +8,15 @@ import {
 import type { Logger } from '../../../shared/log.ts'
 import { jwtBearerGrant } from '../config/clients.ts'
 import type { AuditLog } from '../events/audit.ts'
+import type { Refuse } from '../events/refusals.ts'
 import type { Accounts } from '../identity/accounts.ts'
 import { clientSubject, SignInRefused } from '../identity/types.ts'
 import { type IssuancePolicy, judge } from './gate.ts'
 import type { Grants } from './grants.ts'
 import { AssertionRefused, type IdentityAssertions } from './identity-assertions.ts'
-import { newGrant } from './prompts.ts'
-import { type AuthorizationSettings, resourceScope, resourceServer } from './settings.ts'
+import { grantableScopes, newGrant } from './prompts.ts'
+import { PolicyRefused, TrustRefused } from './refused.ts'
+import { type AuthorizationSettings, resourceServer } from './settings.ts'
 
 export interface MachineGrantDeps {
   readonly settings: AuthorizationSettings
@@ -22,6 +24,7 @@ export interface MachineGrantDeps {
   readonly grants: Grants
   readonly assertions: IdentityAssertions
   readonly audit: Pick<AuditLog, 'add'>
+  readonly refuse: Refuse
   readonly policy: () => IssuancePolicy
   readonly log: Logger
 }
@@ -29,16 +32,13 @@ export interface MachineGrantDeps {
 /** Not in the library's types. */
 type ResourceServerClass = new (identifier: string, info: ResourceServer) => ResourceServerInstance
 
-const refused = (message: string): errors.OIDCProviderError =>
-  new errors.CustomOIDCProviderError('invalid_grant', message)
-
 /**
  * RFC 7523 with identity assertions (enterprise-managed authorization): the customer's IdP has decided that this client
  * may act for this person, so nobody is asked; our policy decides all the same. No refresh token: the client asks its
  * IdP again.
  */
 export function registerIdentityAssertionGrant(provider: Provider, deps: MachineGrantDeps): void {
-  const { settings, accounts, grants, assertions, audit, policy, log } = deps
+  const { settings, accounts, grants, assertions, audit, policy } = deps
 
   const issue = async (ctx: KoaContextWithOIDC): Promise<void> => {
     const client = ctx.oidc.client!
@@ -51,25 +51,26 @@ export function registerIdentityAssertionGrant(provider: Provider, deps: Machine
     }
     const { identity, idp, scopes, jti } = await assertions.verify(params.assertion, client.clientId)
     accounts.signedIn(identity)
-    const verdict = judge(policy(), settings.issuer, {
-      identity,
-      clientId: client.clientId,
-      redirectUri: undefined,
-      address: ctx.ip,
-    })
-    if (!verdict.decision.allow)
-      throw new AssertionRefused('no access policy lets this client and user in', verdict.decision.reason)
     const asked = typeof params.scope === 'string' ? params.scope.split(' ') : scopes
     const granted = scopes.filter((scope) => asked.includes(scope))
     if (granted.length === 0)
       throw new errors.InvalidScope('the assertion does not allow this scope', String(params.scope))
+    const verdict = judge(policy(), settings.issuer, {
+      identity,
+      clientId: client.clientId,
+      redirectUri: undefined,
+      scopes: granted,
+      address: ctx.ip,
+    })
+    if (!verdict.decision.allow)
+      throw new PolicyRefused('invalid_grant', 'no access policy lets this client and user in', verdict)
     const key = {
       subject: identity.subject,
       clientId: client.clientId,
       redirectUri: '',
       resource: settings.resource,
     }
-    const grant = await newGrant(provider, settings, grants, key, [])
+    const grant = await newGrant(provider, settings, grants, key, granted)
     const token = new provider.AccessToken({
       accountId: identity.subject,
       client,
@@ -102,12 +103,7 @@ export function registerIdentityAssertionGrant(provider: Provider, deps: Machine
         await issue(ctx)
       } catch (error) {
         if (!(error instanceof AssertionRefused) && !(error instanceof SignInRefused)) throw error
-        const clientId = ctx.oidc.client?.clientId
-        log.warn(
-          { event: 'assertion.refused', clientId, problem: error.message, detail: error.detail },
-          'assertion refused',
-        )
-        throw refused(error.message)
+        throw new TrustRefused(error.message, error.detail, error.reason)
       }
     },
     ['assertion', 'scope', 'resource'],
@@ -120,15 +116,17 @@ export function registerIdentityAssertionGrant(provider: Provider, deps: Machine
  */
 export async function answerWithoutSignIn(
   provider: Provider,
-  deps: Pick<MachineGrantDeps, 'settings' | 'grants' | 'policy' | 'log'>,
+  deps: Pick<MachineGrantDeps, 'settings' | 'grants' | 'policy' | 'log' | 'refuse'>,
   details: InstanceType<Provider['Interaction']>,
   address: string,
 ): Promise<string | null> {
-  const { settings, grants, policy, log } = deps
+  const { settings, grants, policy, log, refuse } = deps
   const { params } = details
   const clientId = String(params.client_id)
   const redirectUri = String(params.redirect_uri)
-  const verdict = judge(policy(), settings.issuer, { identity: null, clientId, redirectUri, address })
+  const scopes = grantableScopes(settings, String(params.scope ?? '').split(' '))
+  const ask = { identity: null, clientId, redirectUri, scopes, address }
+  const verdict = judge(policy(), settings.issuer, ask)
   if (verdict.workload?.enforceSso !== false) return null
   const client = await provider.Client.find(clientId)
   if (!client) return null
@@ -143,7 +141,18 @@ export async function answerWithoutSignIn(
   await details.destroy()
   const about = { clientId, workload: verdict.workload.id, reason: verdict.decision.reason, address }
   if (!verdict.decision.allow) {
-    log.warn({ event: 'authorization.refused', ...about }, 'client without sign-in refused by policy')
+    refuse({
+      event: 'authorization.refused',
+      activity: 'Authorization of a client without sign-in refused',
+      eventType: 'access.authorization',
+      address,
+      clientId,
+      redirectUri,
+      clientWorkload: verdict.workload,
+      decision: verdict.decision,
+      reason: verdict.decision.reason,
+      detail: verdict.reason,
+    })
     return give({
       ...shared,
       error: 'access_denied',
@@ -152,7 +161,8 @@ export async function answerWithoutSignIn(
   }
   const subject = clientSubject(clientId)
   const key = { subject, clientId, redirectUri, resource: settings.resource }
-  const grant = await newGrant(provider, settings, grants, key, ['offline_access'])
+  const ofResource = scopes.filter((scope) => settings.resourceScopes.includes(scope))
+  const grant = await newGrant(provider, settings, grants, key, [...ofResource, 'offline_access'])
   const code = new provider.AuthorizationCode({
     accountId: subject,
     client,
@@ -161,7 +171,7 @@ export async function answerWithoutSignIn(
     codeChallengeMethod: params.code_challenge_method,
     redirectUri,
     resource: settings.resource,
-    scope: `${resourceScope} offline_access`,
+    scope: [...ofResource, 'offline_access'].join(' '),
   } as never)
   log.info({ event: 'authorization.granted', ...about }, 'authorization granted to a client without sign-in')
   return give({ ...shared, code: await code.save() })

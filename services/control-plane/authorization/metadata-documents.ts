@@ -2,10 +2,10 @@ import { LRUCache } from 'lru-cache'
 import { type ClientMetadata, errors } from 'oidc-provider'
 import type { Clock } from '../../../shared/clock.ts'
 import type { Logger } from '../../../shared/log.ts'
+import { createRateLimit } from '../../../shared/rate-limit.ts'
 import { isDocumentUrl } from '../config/clients.ts'
 import type { GuardedFetch } from '../identity/guarded-fetch.ts'
 import { RegistrationRefused, registrationMetadata } from './clients.ts'
-import { createRateLimit } from './rate-limit.ts'
 
 /** Client id metadata documents (draft-ietf-oauth-client-id-metadata-document): the id is the URL of a document. */
 export interface MetadataDocuments {

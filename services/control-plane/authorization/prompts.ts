@@ -1,4 +1,5 @@
 import { type Grant, interactionPolicy, type KoaContextWithOIDC, type Provider } from 'oidc-provider'
+import type { Refuse } from '../events/refusals.ts'
 import type { Accounts } from '../identity/accounts.ts'
 import { type IssuancePolicy, judge } from './gate.ts'
 import type { ConsentKey, Grants } from './grants.ts'
@@ -9,17 +10,17 @@ export interface PromptDeps {
   readonly grants: Grants
   readonly accounts: Accounts
   readonly policy: () => IssuancePolicy
+  readonly refuse: Refuse
 }
 
-const knownScopes = new Set<string>([resourceScope, ...identityScopes])
-
 /** Of what was asked for, what there is. */
-export function grantableScopes(scopes: Iterable<string>): string[] {
-  return [...new Set(scopes)].filter((scope) => knownScopes.has(scope))
+export function grantableScopes(settings: AuthorizationSettings, scopes: Iterable<string>): string[] {
+  const known = new Set<string>([...settings.resourceScopes, ...identityScopes])
+  return [...new Set(scopes)].filter((scope) => known.has(scope))
 }
 
 /** When a person is asked: to sign in, to consent; and when policy stops them. */
-export function promptPolicy({ settings, accounts, policy }: PromptDeps) {
+export function promptPolicy({ settings, accounts, policy, refuse }: PromptDeps) {
   const prompts = interactionPolicy.base()
   const { Check } = interactionPolicy
   // A session of someone who is no longer configured is no session.
@@ -39,8 +40,33 @@ export function promptPolicy({ settings, accounts, policy }: PromptDeps) {
       const identity = account && accounts.find(account.accountId)
       if (!identity || !client) return true
       const redirectUri = String(params?.redirect_uri)
-      const ask = { identity, clientId: client.clientId, redirectUri, address: ctx.ip, browserIp: ctx.ip }
-      return !judge(policy(), settings.issuer, ask).decision.allow
+      const scopes = [...ctx.oidc.requestParamScopes]
+      const ask = {
+        identity,
+        clientId: client.clientId,
+        redirectUri,
+        scopes,
+        address: ctx.ip,
+        browserIp: ctx.ip,
+      }
+      const { decision, workload, reason } = judge(policy(), settings.issuer, ask)
+      // Else the page that the person is shown records it.
+      if (!decision.allow && ctx.oidc.prompts.has('none')) {
+        refuse({
+          event: 'authorization.refused',
+          activity: 'Authorization refused',
+          eventType: 'access.authorization',
+          address: ctx.ip,
+          subject: identity.subject,
+          clientId: ask.clientId,
+          redirectUri,
+          clientWorkload: workload,
+          decision,
+          reason: decision.reason,
+          detail: reason,
+        })
+      }
+      return !decision.allow
     }),
     // First: what the client is told is the first reason's error.
     0,
@@ -64,10 +90,10 @@ export async function existingGrant(
     redirectUri: String(params.redirect_uri),
     resource: settings.resource,
   }
-  const scopes = grantableScopes(oidc.requestParamScopes)
+  const scopes = grantableScopes(settings, oidc.requestParamScopes)
   const identity = accounts.find(key.subject)
   if (!identity || !grants.consented(key, scopes)) return undefined
-  const ask = { identity, ...key, address: ip, browserIp: ip }
+  const ask = { identity, ...key, scopes, address: ip, browserIp: ip }
   if (!judge(policy(), settings.issuer, ask).decision.allow) return undefined
   return newGrant(oidc.provider, settings, grants, key, scopes, ip)
 }
@@ -83,7 +109,10 @@ export async function newGrant(
 ): Promise<Grant> {
   const grant = new provider.Grant({ accountId: key.subject, clientId: key.clientId })
   if (scopes.length > 0) grant.addOIDCScope(scopes.join(' '))
-  grant.addResourceScope(key.resource, resourceScope)
+  const ofResource = settings.resourceScopes.filter(
+    (scope) => scope === resourceScope || scopes.includes(scope),
+  )
+  grant.addResourceScope(key.resource, ofResource.join(' '))
   const id = await grant.save()
   grants.record(id, key, (settings.refreshTokenSecs + settings.accessTokenSecs) * 1000, browserIp)
   return grant

@@ -2,6 +2,7 @@ import { type Adapter, type Configuration, errors, type KoaContextWithOIDC, Prov
 import type { Logger } from '../../../shared/log.ts'
 import type { RevocationMatch } from '../../../shared/revocations.ts'
 import type { AuditLog } from '../events/audit.ts'
+import type { Refuse } from '../events/refusals.ts'
 import type { Accounts } from '../identity/accounts.ts'
 import { sessionCookie, sessionTtlSecs } from '../identity/browser-session.ts'
 import type { CookieJar } from '../identity/cookies.ts'
@@ -20,7 +21,8 @@ import { registerIdentityAssertionGrant } from './machine-grants.ts'
 import type { MetadataDocuments } from './metadata-documents.ts'
 import { carriedBy } from './presented.ts'
 import { existingGrant, promptPolicy } from './prompts.ts'
-import { type AuthorizationSettings, identityScopes, resourceScope, resourceServer } from './settings.ts'
+import { PolicyRefused } from './refused.ts'
+import { type AuthorizationSettings, identityScopes, resourceServer } from './settings.ts'
 
 export interface ProviderDeps {
   readonly settings: AuthorizationSettings
@@ -34,6 +36,7 @@ export interface ProviderDeps {
   readonly documents: MetadataDocuments
   readonly assertions: IdentityAssertions
   readonly audit: Pick<AuditLog, 'add'>
+  readonly refuse: Refuse
   /** Tells every gateway to refuse what matches. */
   readonly revoke: (match: RevocationMatch) => Promise<void>
   readonly log: Logger
@@ -56,7 +59,7 @@ export const routes = {
 
 /** The authorization server: oidc-provider with everything that is not the main job switched off. */
 export function createProvider(deps: ProviderDeps): Provider {
-  const { settings, keys, store, grants, accounts, cookies, log } = deps
+  const { settings, keys, store, grants, accounts, cookies } = deps
   const { issuer, resource } = settings
   const cookie = { httpOnly: true, sameSite: 'lax', secure: cookies.secure, signed: false } as const
   // `__Host-` wants the path /, and these two live under one path each, so that several sign-ins can run side by side.
@@ -67,6 +70,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     grantId: string | undefined,
     subject: string | undefined,
     clientId: string | undefined,
+    scope: string | undefined,
   ): { verdict: Verdict; identity: Identity | null; browserIp: string | undefined } => {
     const alone = clientId !== undefined && subject === clientSubject(clientId)
     const identity = alone ? null : subject === undefined ? undefined : accounts.find(subject)
@@ -80,6 +84,7 @@ export function createProvider(deps: ProviderDeps): Provider {
       identity,
       clientId,
       redirectUri: redirectUri === '' ? undefined : redirectUri,
+      scopes: scope?.split(' ') ?? [],
       address,
       browserIp,
     })
@@ -90,37 +95,23 @@ export function createProvider(deps: ProviderDeps): Provider {
     // What hangs on time and place is decided at each request to the gateway: outside of office hours a token is of no
     // use, and refusing it would make agents forget that the person ever signed in.
     if (!verdict.decision.allow && !verdict.decision.volatile) {
-      log.warn(
-        {
-          event: 'token.refused',
-          subject,
-          clientId,
-          reason: verdict.decision.reason,
-          policyId: verdict.decision.policyId,
-        },
-        'token refused by policy',
-      )
-      throw new errors.CustomOIDCProviderError(
-        'invalid_grant',
-        'no access policy lets this client and user in',
-      )
+      throw new PolicyRefused('invalid_grant', 'no access policy lets this client and user in', verdict)
     }
     return { verdict, identity, browserIp }
   }
 
   /** Decides on a client that asks for a token of its own. Throws unauthorized_client. */
-  const admitAlone = (clientId: string): Verdict => {
+  const admitAlone = (clientId: string, scope: string | undefined): Verdict => {
     const address = Provider.ctx?.ip
     const verdict = judge(deps.policy(), issuer, {
       identity: null,
       clientId,
       redirectUri: undefined,
+      scopes: scope?.split(' ') ?? [],
       address,
     })
     if (verdict.decision.allow) return verdict
-    const { reason, policyId } = verdict.decision
-    log.warn({ event: 'token.refused', clientId, reason, policyId }, 'client credentials refused by policy')
-    throw new errors.CustomOIDCProviderError('unauthorized_client', 'no access policy lets this client in')
+    throw new PolicyRefused('unauthorized_client', 'no access policy lets this client in', verdict)
   }
   /** Access tokens are JWTs that nobody stores: what is shown is looked at, what is destroyed is told to gateways. */
   const tokensOf = (model: string, stored: Adapter): Adapter => ({
@@ -140,7 +131,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     jwks: keys.privateJwks() as Configuration['jwks'],
     clients: staticClients(settings),
     routes,
-    scopes: [resourceScope, ...identityScopes],
+    scopes: [...settings.resourceScopes, ...identityScopes],
     claims: { openid: ['sub'], profile: ['name', 'groups'], email: ['email'] },
     responseTypes: ['code'],
     clientAuthMethods: ['none', 'client_secret_basic', 'client_secret_post', 'private_key_jwt'],
@@ -154,7 +145,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     rotateRefreshToken: (ctx) => {
       const token = ctx.oidc.entities.RefreshToken
       // Before anything is spent, so that a policy that lets the person in again lets this token live on.
-      admit(token?.grantId, token?.accountId, token?.clientId)
+      admit(token?.grantId, token?.accountId, token?.clientId, token?.scope)
       return true
     },
     issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
@@ -175,9 +166,16 @@ export function createProvider(deps: ProviderDeps): Provider {
       )
     },
     extraTokenClaims: async (_ctx, token) => {
-      if (token.kind === 'ClientCredentials') return tokenClaims(null, admitAlone(token.clientId!).workload)
+      if (token.kind === 'ClientCredentials') {
+        return tokenClaims(null, admitAlone(token.clientId!, token.scope).workload)
+      }
       if (token.kind !== 'AccessToken') return undefined
-      const { verdict, identity, browserIp } = admit(token.grantId, token.accountId, token.clientId)
+      const { verdict, identity, browserIp } = admit(
+        token.grantId,
+        token.accountId,
+        token.clientId,
+        token.scope,
+      )
       const { claims, place } = deps.policy()
       const named = tokenClaims(identity, verdict.workload, claims, place ? browserIp : undefined)
       return { ...named, grant: token.grantId }
@@ -285,6 +283,6 @@ export function createProvider(deps: ProviderDeps): Provider {
       if (ctx.oidc.client) store.keepClient(ctx.oidc.client.clientId, usedClientMs)
     }
   })
-  logEvents(provider, log)
+  logEvents(provider, deps)
   return provider
 }

@@ -2,11 +2,12 @@ import { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../../../shared/clock.ts'
 import type { Logger } from '../../../shared/log.ts'
+import { createRateLimit } from '../../../shared/rate-limit.ts'
+import type { Refuse } from '../events/refusals.ts'
 import type { ArtefactStore } from './adapter.ts'
 import { RegistrationRefused, registrationMetadata } from './clients.ts'
 import { carry, type Presented } from './presented.ts'
 import { routes } from './provider.ts'
-import { createRateLimit } from './rate-limit.ts'
 import { canonicalResources } from './resource.ts'
 import { type AuthorizationSettings, resourceScope } from './settings.ts'
 
@@ -18,6 +19,7 @@ export interface AuthorizationRoutesDeps {
   readonly store: ArtefactStore
   /** A JWT access token as a stored one; undefined where it is not one of ours that is good. */
   readonly presented: (token: string) => Promise<Presented | undefined>
+  readonly refuse: Refuse
   readonly clock: Clock
   readonly log: Logger
 }
@@ -117,8 +119,17 @@ export function registerAuthorizationServer(root: FastifyInstance, deps: Authori
         .send(),
     )
     app.post(routes.registration, (request, reply) => {
-      const refuse = (status: number, error: string, description: string) =>
-        reply.code(status).headers(registrationHeaders).send({ error, error_description: description })
+      const refuse = (status: number, error: string, description: string) => {
+        deps.refuse({
+          event: 'registration.refused',
+          activity: 'Client registration refused',
+          category: 'Agents',
+          address: request.ip,
+          reason: error,
+          detail: description,
+        })
+        return reply.code(status).headers(registrationHeaders).send({ error, error_description: description })
+      }
       if (!current().settings.dynamicRegistration) {
         return refuse(
           403,
@@ -140,13 +151,7 @@ export function registerAuthorizationServer(root: FastifyInstance, deps: Authori
         for (const [name, value] of Object.entries(registrationHeaders)) reply.raw.setHeader(name, value)
         return hand(request, reply, { body: Buffer.from(JSON.stringify(metadata)) })
       } catch (error) {
-        if (error instanceof RegistrationRefused) {
-          log.info(
-            { event: 'registration.refused', error: error.code, detail: error.message },
-            'registration refused',
-          )
-          return refuse(400, error.code, error.message)
-        }
+        if (error instanceof RegistrationRefused) return refuse(400, error.code, error.message)
         if (error instanceof SyntaxError)
           return refuse(400, 'invalid_client_metadata', 'the body is not JSON')
         throw error

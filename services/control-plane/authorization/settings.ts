@@ -1,5 +1,6 @@
 import type { ResourceServer } from 'oidc-provider'
 import { Fault } from '../../../shared/faults.ts'
+import { identityScopes, resourceScope } from '../config/clients.ts'
 import type { Config } from '../config/schema.ts'
 import { redirectProblem } from './clients.ts'
 import type { SigningAlgorithm } from './keys.ts'
@@ -22,11 +23,11 @@ export interface AuthorizationSettings {
   readonly clients: Config['authorizationServer']['clients']
   /** Canonical URL of the MCP endpoint: the one resource, and `aud` of every access token. */
   readonly resource: string
+  /** Scopes of the resource: the one that every token has, and those that client workloads are told apart by. */
+  readonly resourceScopes: readonly string[]
 }
 
-/** The one scope of the resource. */
-export const resourceScope = 'mcp'
-export const identityScopes = ['openid', 'profile', 'email', 'offline_access'] as const
+export { identityScopes, resourceScope }
 
 /** Throws `config.invalid` with every problem that only this room can see. */
 export function authorizationSettings(config: Config): AuthorizationSettings {
@@ -64,13 +65,22 @@ export function authorizationSettings(config: Config): AuthorizationSettings {
     identityAssertions: config.identityProviders.some((idp) => idp.type === 'oidc' && idp.identityAssertions),
     clients: authorizationServer.clients,
     resource: gateway.url,
+    resourceScopes: [
+      ...new Set([
+        resourceScope,
+        ...config.clientWorkloads
+          .flatMap(({ identities }) => identities)
+          .filter(({ type }) => type === 'oauthScope')
+          .map(({ value }) => value),
+      ]),
+    ],
   }
 }
 
 /** The one resource server, as oidc-provider wants it. */
 export function resourceServer(settings: AuthorizationSettings): ResourceServer {
   return {
-    scope: resourceScope,
+    scope: settings.resourceScopes.join(' '),
     audience: settings.resource,
     accessTokenFormat: 'jwt',
     accessTokenTTL: settings.accessTokenSecs,

@@ -72,25 +72,60 @@ export const clientIdentity = z
     type: z.enum([
       'oauthRedirectUri',
       'oauthClientId',
+      'aembitClientId',
       'cimdClientId',
+      'oauthScope',
       'oidcIdTokenIssuer',
       'oidcIdTokenSubject',
       'oidcIdTokenAudience',
+      'oidcIdToken',
       'sourceIPAddress',
+      'hostname',
     ]),
+    /** The claim that `oidcIdToken` is about. */
+    key: z.string().min(1).max(200).optional(),
     value: z.string().min(1).max(2000),
   })
-  .superRefine(({ type, value }, context) => {
+  .superRefine(({ type, key, value }, context) => {
+    if ((type === 'oidcIdToken') !== (key !== undefined)) {
+      context.addIssue({
+        code: 'custom',
+        path: ['key'],
+        message: 'belongs to type oidcIdToken alone and names the claim, add or remove it',
+      })
+    }
+    if (type === 'hostname') {
+      context.addIssue({
+        code: 'custom',
+        path: ['type'],
+        message:
+          'is what an Agent Proxy on the client’s machine reports, and clients of the gateway have none: write sourceIPAddress',
+      })
+    }
     const message =
-      type === 'oauthRedirectUri' && !isRedirectPattern(value)
-        ? 'is no redirect URI pattern, write a URI, "*" alone, or "*" as the port or after a path, as in https://host/path/*'
-        : type === 'sourceIPAddress' && isIP(value) === 0 && !isCidr(value)
-          ? 'is no address, write one like 192.0.2.7 or a block like 192.0.2.0/24'
-          : type === 'cimdClientId' && !isDocumentUrl(value)
-            ? 'is no URL of a client id metadata document, write https://host/path without query'
-            : undefined
+      type === 'oauthScope' && !isOwnScope(value)
+        ? 'is no scope that tells clients apart, write one word of your own; every agent has mcp, openid, profile, email and offline_access'
+        : type === 'oauthRedirectUri' && !isRedirectPattern(value)
+          ? 'is no redirect URI pattern, write a URI, "*" alone, or "*" as the port or after a path, as in https://host/path/*'
+          : type === 'sourceIPAddress' && isIP(value) === 0 && !isCidr(value)
+            ? 'is no address, write one like 192.0.2.7 or a block like 192.0.2.0/24'
+            : type === 'cimdClientId' && !isDocumentUrl(value)
+              ? 'is no URL of a client id metadata document, write https://host/path without query'
+              : undefined
     if (message !== undefined) context.addIssue({ code: 'custom', path: ['value'], message })
   })
+  // Refused above; what comes out are the types that a snapshot has.
+  .transform(({ type, ...rest }) => ({ type: type as Exclude<typeof type, 'hostname'>, ...rest }))
+
+/** The one scope of the gateway, and those of OpenID Connect that its authorization server knows. */
+export const resourceScope = 'mcp'
+export const identityScopes = ['openid', 'profile', 'email', 'offline_access'] as const
+
+/** RFC 6749 §3.3 `scope-token`, and none that every client gets. */
+function isOwnScope(value: string): boolean {
+  const everybodys: readonly string[] = [resourceScope, ...identityScopes]
+  return /^[!#-[\]-~]{1,200}$/.test(value) && !everybodys.includes(value)
+}
 
 /** A client id that is the URL of a document: https, a path, no query, user information, fragment or dot segments. */
 export function isDocumentUrl(value: string): boolean {

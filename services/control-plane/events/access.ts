@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../../shared/clock.ts'
 import type { DatabaseSync } from '../store/database.ts'
 
-interface Named {
+export interface Named {
   readonly id: string
   readonly name: string
 }
@@ -24,6 +24,7 @@ export interface AccessEvent {
     /** What the person was shown, to be found again by. */
     readonly reference?: string
   }
+  readonly clientWorkload?: Named & { readonly result: 'Identified' }
   readonly serverWorkload?: Named & { readonly result: 'Identified' }
   readonly accessPolicy?: Named & { readonly result: 'Identified' }
   readonly trustProviders?: readonly (Named & {

@@ -7,6 +7,7 @@ export interface AuditEntry {
   readonly category:
     | 'AccessPolicies'
     | 'AgentControllers'
+    | 'Agents'
     | 'Authentication'
     | 'CredentialProvider'
     | 'TrustProvider'
@@ -35,6 +36,8 @@ export interface AuditLog {
 }
 
 const maxRows = 100_000
+/** Of refused sign-ins and requests, which anybody can make: they must not push out what administrators did. */
+const maxRefusals = 20_000
 const maxAgeMs = 400 * 86_400_000
 
 export function createAuditLog(db: DatabaseSync, clock: Clock): AuditLog {
@@ -45,6 +48,9 @@ export function createAuditLog(db: DatabaseSync, clock: Clock): AuditLog {
   const expire = db.prepare(
     'DELETE FROM audit_log WHERE at < ? OR seq <= (SELECT coalesce(max(seq), 0) FROM audit_log) - ?',
   )
+  const refusals = `category IN ('Authentication', 'Agents') AND severity = 'Warn'`
+  const trim = db.prepare(`DELETE FROM audit_log WHERE ${refusals} AND seq <= (
+    SELECT seq FROM audit_log WHERE ${refusals} ORDER BY seq DESC LIMIT 1 OFFSET ?)`)
   return {
     add: (entry) => {
       const id = randomUUID()
@@ -56,6 +62,9 @@ export function createAuditLog(db: DatabaseSync, clock: Clock): AuditLog {
       entries: page.all(category, perPage, (number - 1) * perPage).map((row) => JSON.parse(String(row.body))),
       total: Number(count.get(category)?.n ?? 0),
     }),
-    sweep: () => void expire.run(clock.now() - maxAgeMs, maxRows),
+    sweep: () => {
+      trim.run(maxRefusals)
+      expire.run(clock.now() - maxAgeMs, maxRows)
+    },
   }
 }

@@ -4,6 +4,7 @@ import type { Clock } from '../../../shared/clock.ts'
 import { Fault, type FaultCode } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import { problemContentType, problemStatus, toProblem } from '../../../shared/problem.ts'
+import type { RateLimit } from '../../../shared/rate-limit.ts'
 import { attestedTokenRequestSchema, challengeRequestSchema } from '../../../shared/wire/attestation.ts'
 import {
   type CredentialAnswer,
@@ -18,7 +19,6 @@ import {
   gatewayEnrolRequestSchema,
 } from '../../../shared/wire/enrolment.ts'
 import { eventBatchSchema, type WorkloadEvent } from '../../../shared/wire/event.ts'
-import type { RateLimit } from '../authorization/rate-limit.ts'
 import type { EventStore } from '../events/store.ts'
 import type { Assertions } from './assertions.ts'
 import type { Attestation } from './attestation/attest.ts'

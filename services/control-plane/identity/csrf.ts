@@ -19,7 +19,11 @@ export interface BrowserBinding {
  * server secret and the form's purpose. A planted cookie is useless without the secret, a token of one form or
  * interaction useless in another.
  */
-export function createBrowserBinding(secret: Buffer, cookies: CookieJar): BrowserBinding {
+export function createBrowserBinding(
+  secret: Buffer,
+  cookies: CookieJar,
+  refused: (request: FastifyRequest, why: string) => void,
+): BrowserBinding {
   const sign = (value: string, purpose: string): Buffer =>
     createHmac('sha256', secret).update(`${purpose}\n${value}`).digest()
   const current = (request: FastifyRequest): string | undefined => {
@@ -39,14 +43,20 @@ export function createBrowserBinding(secret: Buffer, cookies: CookieJar): Browse
       return sign(value, purpose).toString('base64url')
     },
     check: (request, token, purpose) => {
+      const refuse = (why: string): false => {
+        refused(request, why)
+        return false
+      }
       // Browsers say where a request comes from; where they do, a foreign page is refused before any arithmetic.
       const site = request.headers['sec-fetch-site']
-      if (site !== undefined && site !== 'same-origin' && site !== 'none') return false
+      if (site !== undefined && site !== 'same-origin' && site !== 'none') return refuse('from another site')
       const value = current(request)
-      if (value === undefined || typeof token !== 'string') return false
+      if (value === undefined) return refuse('the browser has no cookie of ours')
+      if (typeof token !== 'string') return refuse('no token in the form')
       const given = Buffer.from(token, 'base64url')
       const wanted = sign(value, purpose)
-      return given.length === wanted.length && timingSafeEqual(given, wanted)
+      const good = given.length === wanted.length && timingSafeEqual(given, wanted)
+      return good || refuse('the token is not of this browser and form')
     },
     id: (request) => {
       const value = current(request) ?? made.get(request)

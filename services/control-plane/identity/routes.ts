@@ -83,7 +83,7 @@ export function registerIdentity(app: FastifyInstance, deps: IdentityRoutesDeps)
       return reply.redirect(url.href, 303)
     } catch (error) {
       if (!(error instanceof SignInRefused)) throw error
-      return show(request, reply, returnTo(request), { status: 503, error: error.message })
+      return show(request, reply, returnTo(request), { status: 503, error: withReference(error) })
     }
   })
 
@@ -92,8 +92,7 @@ export function registerIdentity(app: FastifyInstance, deps: IdentityRoutesDeps)
       const { identity, target } = await signIn.finish(request, request.params.id)
       if (target.kind === 'interaction') {
         const next = await deps.resume(request, target.uid, identity.subject)
-        if (next === null)
-          throw new SignInRefused('This link has expired. Start again from your agent.', 'interaction')
+        if (next === null) throw signIn.tooLate(request, identity.idp, identity.subject)
         return reply.redirect(next, 303)
       }
       await sessions.signIn(request, reply, identity.subject)
@@ -123,8 +122,8 @@ export function registerIdentity(app: FastifyInstance, deps: IdentityRoutesDeps)
     { bodyLimit: maxResponseChars * 2 },
     async (request, reply) => {
       const { SAMLResponse: answer, RelayState: state } = (request.body ?? {}) as Form
-      const known = typeof answer === 'string' && typeof state === 'string' && state.length <= 200
-      const url = known ? signIn.posted(request.params.id, state, answer) : null
+      const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
+      const url = signIn.posted(request, request.params.id, text(state)?.slice(0, 200), text(answer))
       if (url) return reply.redirect(url.href, 303)
       return sendPage(
         reply,
@@ -174,6 +173,11 @@ export function registerIdentity(app: FastifyInstance, deps: IdentityRoutesDeps)
       }),
     )
   })
+}
+
+/** For a page with a form, where there is no place for a reference of its own. */
+export function withReference({ message, reference }: SignInRefused): string {
+  return reference === undefined ? message : `${message} Reference: ${reference}`
 }
 
 /** A form that did not come from a page of ours. */

@@ -1,4 +1,5 @@
 import type { Configuration } from 'openid-client'
+import type { TrustReason } from '../events/refusals.ts'
 import type { IdpTokens } from './idp-tokens.ts'
 
 /** The person behind a browser session or a token, as the rest of the control plane knows them. */
@@ -27,8 +28,7 @@ export interface Identity {
   readonly claims?: Readonly<Record<string, unknown>>
 }
 
-/** Why a sign-in did not happen, in the words of access authorization events. */
-export type RefusalReason = 'MatchRuleFailed' | 'InvalidSignature' | 'NoDataFound' | 'ConditionFailed'
+export type RefusalReason = TrustReason
 
 /** Why a sign-in did not happen; the message is for the person, `detail` for the log. */
 export class SignInRefused extends Error {

@@ -32,7 +32,7 @@ export function consentPage(view: ConsentView): Page {
     body: html`<h1>Allow ${view.clientName}?</h1>
 <p class="lead">It asks to act for <strong>${view.person}</strong>.</p>
 <h2>It will be able to</h2>
-<ul class="list">${view.scopes.map((scope) => html`<li>${meaning[scope] ?? scope}<small>scope <code>${scope}</code></small></li>`)}</ul>
+<ul class="list">${view.scopes.map((scope) => html`<li>${meaning[scope] ?? 'Work as an agent of this kind'}<small>scope <code>${scope}</code></small></li>`)}</ul>
 <h2>MCP servers within reach</h2>
 ${
   view.servers.length > 0

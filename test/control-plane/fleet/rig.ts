@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { importJWK, type JWK, SignJWT } from 'jose'
 import pino from 'pino'
-import { createRateLimit } from '../../../services/control-plane/authorization/rate-limit.ts'
 import { type Config, parseConfig } from '../../../services/control-plane/config/load.ts'
 import { createSealer } from '../../../services/control-plane/credentials/sealer.ts'
 import { createAccessEvents } from '../../../services/control-plane/events/access.ts'
@@ -27,6 +26,7 @@ import { connectionEvents } from '../../../services/control-plane/fleet-plane.ts
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
 import { type Clock, systemClock } from '../../../shared/clock.ts'
 import { createHttpClient, type HttpClient } from '../../../shared/http-client.ts'
+import { createRateLimit } from '../../../shared/rate-limit.ts'
 import type { CredentialAnswer, CredentialRequest } from '../../../shared/wire/credential.ts'
 
 export const issuerKeys = { keys: [{ kty: 'EC', crv: 'P-256', x: 'x', y: 'y', kid: 'one', alg: 'ES256' }] }

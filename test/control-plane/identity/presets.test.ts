@@ -38,7 +38,7 @@ async function signIn(world: World, idp: Recorded, claims: JWTPayload, iss?: str
   return browser.get(`${world.issuer}/idp/corp/callback?${query}`)
 }
 const refusal = (world: World): string =>
-  String(world.logs.findLast(({ event }) => event === 'sign_in.failed')?.reason)
+  String(world.logs.findLast(({ event }) => event === 'sign_in.failed')?.detail)
 
 t.test('Entra ID: object id, tenants, groups that do not fit, no resource', async (t) => {
   proves(t, 'IDP-01')

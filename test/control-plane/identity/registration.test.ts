@@ -1,5 +1,5 @@
 import t from 'tap'
-import { createRateLimit } from '../../../services/control-plane/authorization/rate-limit.ts'
+import { createRateLimit } from '../../../shared/rate-limit.ts'
 import { proves } from '../../requirements.ts'
 import { Browser } from './browser.ts'
 import {

@@ -55,5 +55,5 @@ export async function samlScene(
 /** Why the last sign-in was refused, as the log has it. */
 export function lastRefusal(logs: readonly Record<string, unknown>[]): string {
   const line = logs.findLast(({ event }) => event === 'sign_in.failed')
-  return String(line?.reason)
+  return String(line?.detail)
 }

@@ -1,6 +1,6 @@
 import ipaddr from 'ipaddr.js'
 import { LRUCache } from 'lru-cache'
-import type { Clock } from '../../../shared/clock.ts'
+import type { Clock } from './clock.ts'
 
 export interface RateLimit {
   /** 0 where `address` may go on (and spends one); else the milliseconds to wait. */
