@@ -46,7 +46,7 @@ test('access.credential says who asked, by which policy and provider, and what c
   await plane.ask('mallory')
   t.match(last(), { outcome: { result: 'Unauthorized', reason: 'user_unknown' } })
   await browser.submit(await browser.get(`${plane.origin}/connections`), '/disconnect')
-  t.match(plane.audit(), [
+  t.match(plane.audit('CredentialProvider'), [
     { category: 'CredentialProvider', activity: 'Account disconnected', target: 'notes' },
     {
       category: 'CredentialProvider',

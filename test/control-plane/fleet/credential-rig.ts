@@ -175,7 +175,7 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
     /** Access events, newest first. */
     events: () =>
       events.query({ spanLastHours: 24, page: 1, perPage: 100 }).events as Record<string, never>[],
-    audit: () => audit.query({ page: 1, perPage: 100 }).entries,
+    audit: (category?: string) => audit.query({ category, page: 1, perPage: 100 }).entries,
     changed,
     apply,
     pages,

@@ -3,7 +3,7 @@ import { decodeJwt, decodeProtectedHeader, type JWTPayload } from 'jose'
 import t, { type Test } from 'tap'
 import { proves } from '../../requirements.ts'
 import { type Answer, Browser } from './browser.ts'
-import { createAnswers, discovery, recordOpenId } from './recorded-providers.ts'
+import { createAnswers, discovery, github, recordOpenId } from './recorded-providers.ts'
 import { authorizeUrl, pkce, register, startWorld, type World } from './world.ts'
 
 const secret = { value: 'idp-secret' }
@@ -108,6 +108,13 @@ t.test('Entra ID: object id, tenants, groups that do not fit, no resource', asyn
   ] as const) {
     await t.rejects(scene(t, { ...base, ...over }), { code: 'config.invalid', detail: why })
   }
+
+  const own = createAnswers()
+  const ownIdp = await recordOpenId(own, discovery.entra(tenant))
+  own.routes.set('https://graph.microsoft.com/oidc/userinfo', () => ({ sub: 'pairwise' }))
+  const single = await scene(t, { ...base, issuer: `https://login.microsoftonline.com/${tenant}/v2.0` }, own)
+  t.equal((await signIn(single.world, ownIdp, { ...person, groups: [] })).status, 303, refusal(single.world))
+  t.match(single.world.plane.accounts.find('o-1'), { email: 'ann@example.com' }, 'one tenant needs no prefix')
 })
 
 t.test('Google: hd, no groups, proven addresses alone', async (t) => {
@@ -141,8 +148,9 @@ t.test('Okta: the org server and a custom one', async (t) => {
   proves(t, 'IDP-03')
   for (const issuer of ['https://example.okta.com', 'https://example.okta.com/oauth2/default']) {
     const answers = createAnswers()
-    const document = discovery.okta(issuer)
-    const idp = await recordOpenId(answers, document)
+    const recording = discovery.okta(issuer)
+    const { document } = recording
+    const idp = await recordOpenId(answers, recording)
     // The org server puts little into ID tokens; the rest is at userinfo.
     answers.routes.set(document.userinfo_endpoint, () => ({
       sub: '00u1',
@@ -160,13 +168,14 @@ t.test('Okta: the org server and a custom one', async (t) => {
 t.test('Auth0 and Keycloak: where groups are', async (t) => {
   proves(t, 'IDP-04')
   const person = { sub: 'auth0|1', email: 'ann@example.com', email_verified: true }
-  for (const [preset, document, claims] of [
+  for (const [preset, recording, claims] of [
     ['auth0', discovery.auth0, { 'https://example.com/roles': ['a', 'b'] }],
     ['keycloak', discovery.keycloak, { realm_access: { roles: ['a', 'b'] } }],
   ] as const) {
     const answers = createAnswers()
-    const idp = await recordOpenId(answers, document)
-    const { world } = await scene(t, { type: 'oidc', preset, issuer: document.issuer }, answers)
+    const idp = await recordOpenId(answers, recording)
+    const { issuer } = recording.document
+    const { world } = await scene(t, { type: 'oidc', preset, issuer }, answers)
     t.equal((await signIn(world, idp, { ...person, ...claims })).status, 303, refusal(world))
     t.same(world.plane.accounts.find('ann@example.com')?.groups, ['a', 'b'], preset)
     t.match((await signIn(world, idp, { ...person, ...claims, email_verified: false })).text, /not verified/)
@@ -178,8 +187,9 @@ t.test('towards the provider: private_key_jwt, client_secret_basic; its keys cha
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
   const answers = createAnswers()
-  const document = discovery.okta('https://example.okta.com')
-  const idp = await recordOpenId(answers, document)
+  const recording = discovery.okta('https://example.okta.com')
+  const { document } = recording
+  const idp = await recordOpenId(answers, recording)
   const provider = { type: 'oidc', issuer: document.issuer, clientSecret: undefined }
   const { world } = await scene(t, { ...provider, clientKey: { value: pem }, clientKeyId: 'k1' }, answers)
   const person = { sub: '1', email: 'ann@example.com', groups: [] }
@@ -217,13 +227,17 @@ t.test('GitHub: OAuth 2.0, its API says who somebody is', async (t) => {
     { email: 'other@example.com', primary: false, verified: true, visibility: null },
     { email: 'Ann@Example.com', primary: true, verified: true, visibility: 'private' },
   ]
-  let orgs = [{ state: 'active', role: 'member', organization: { login: 'Example-Inc', id: 1 } }]
+  const member = {
+    ...github.membership,
+    organization: { ...github.membership.organization, login: 'Example-Inc' },
+  }
+  let orgs = [member]
   routes.set('https://github.com/login/oauth/access_token', () => ({
+    ...github.token,
     access_token: 'gho_1',
-    token_type: 'bearer',
-    scope: '',
   }))
   routes.set('https://api.github.com/user', () => ({
+    ...github.user,
     login: 'ann-x',
     id: 583231,
     name: 'Ann',
@@ -235,8 +249,8 @@ t.test('GitHub: OAuth 2.0, its API says who somebody is', async (t) => {
     { slug: 'core', organization: { login: 'Example-Inc' } },
     { slug: 'core', organization: { login: 'elsewhere' } },
   ])
-  const github = { type: 'oauth2', preset: 'github', organizations: ['example-inc'] }
-  const { world } = await scene(t, github, answers)
+  const provider = { type: 'oauth2', preset: 'github', organizations: ['example-inc'] }
+  const { world } = await scene(t, provider, answers)
   const finish = async (query: Record<string, string> = { code: 'c' }) => {
     const { browser, sent } = await begin(world)
     const back = new URLSearchParams({ ...query, state: sent.get('state') ?? '' })
@@ -255,11 +269,11 @@ t.test('GitHub: OAuth 2.0, its API says who somebody is', async (t) => {
   t.equal(asked.find(({ url }) => url.endsWith('/user'))?.authorization, 'Bearer gho_1')
   orgs = []
   t.match((await finish()).answer.text, /none of the organizations/)
-  orgs = [{ state: 'active', role: 'member', organization: { login: 'Example-Inc', id: 1 } }]
+  orgs = [member]
   emails = [{ email: 'ann@example.com', primary: true, verified: false, visibility: null }]
   t.match((await finish()).answer.text, /not verified your primary email/)
   t.match((await finish({ error: 'access_denied' })).answer.text, /did not sign you in/)
-  routes.set('https://github.com/login/oauth/access_token', () => ({ error: 'bad_verification_code' }))
+  routes.set('https://github.com/login/oauth/access_token', () => github.tokenError)
   t.match((await finish()).answer.text, /could not be verified/, 'an error comes with status 200')
   t.notOk(JSON.stringify(world.logs).includes('gho_1'))
 })
@@ -272,7 +286,7 @@ t.test('several providers: by address, by the client, on the page', async (t) =>
   await recordOpenId(answers, discovery.google)
   const common = { type: 'oidc', clientId: 'app-1', clientSecret: secret }
   const identityProviders = [
-    { ...common, id: 'okta', name: 'Okta', issuer: okta.issuer, domains: ['example.com'] },
+    { ...common, id: 'okta', name: 'Okta', issuer: okta.document.issuer, domains: ['example.com'] },
     {
       ...common,
       id: 'google',

@@ -1,68 +1,47 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
 import type { GuardedFetch } from '../../../services/control-plane/identity/guarded-fetch.ts'
 
-/** Discovery documents in the shapes that providers publish, cut to what sign-in reads. */
+interface Recording {
+  readonly provider: string
+  /** Where the provider publishes it, and when it was read there. */
+  readonly url: string
+  readonly recorded: string
+  readonly note: string
+  readonly document: Discovery
+  readonly jwks?: { readonly keys: readonly Record<string, unknown>[] }
+}
+interface Discovery extends Record<string, unknown> {
+  readonly issuer: string
+  readonly token_endpoint: string
+  readonly jwks_uri: string
+  readonly userinfo_endpoint: string
+}
+
+const read = (name: string, tenant: readonly [string, string] = ['', '']): Recording =>
+  JSON.parse(
+    readFileSync(join(import.meta.dirname, 'recorded', `${name}.json`), 'utf8').replaceAll(...tenant),
+  ) as Recording
+
+const recordedTenant = '88888888-8888-8888-8888-888888888888'
+
+/** Documents that providers publish, as they were published: see `recorded/`. */
 export const discovery = {
-  entra: (tenant: string) => ({
-    issuer: `https://login.microsoftonline.com/${/^[0-9a-f-]{36}$/.test(tenant) ? tenant : '{tenantid}'}/v2.0`,
-    authorization_endpoint: `https://login.microsoftonline.com/${tenant}/oauth2/v2.0/authorize`,
-    token_endpoint: `https://login.microsoftonline.com/${tenant}/oauth2/v2.0/token`,
-    jwks_uri: `https://login.microsoftonline.com/${tenant}/discovery/v2.0/keys`,
-    userinfo_endpoint: 'https://graph.microsoft.com/oidc/userinfo',
-    token_endpoint_auth_methods_supported: ['client_secret_post', 'private_key_jwt', 'client_secret_basic'],
-    response_types_supported: ['code', 'id_token', 'code id_token', 'id_token token'],
-    subject_types_supported: ['pairwise'],
-    id_token_signing_alg_values_supported: ['RS256'],
-    tenant_region_scope: null,
-  }),
-  google: {
-    issuer: 'https://accounts.google.com',
-    authorization_endpoint: 'https://accounts.google.com/o/oauth2/v2/auth',
-    token_endpoint: 'https://oauth2.googleapis.com/token',
-    userinfo_endpoint: 'https://openidconnect.googleapis.com/v1/userinfo',
-    jwks_uri: 'https://www.googleapis.com/oauth2/v3/certs',
-    response_types_supported: ['code', 'token', 'id_token', 'none'],
-    subject_types_supported: ['public'],
-    id_token_signing_alg_values_supported: ['RS256'],
-    code_challenge_methods_supported: ['plain', 'S256'],
-  },
-  okta: (issuer: string) => {
-    const base = issuer.includes('/oauth2/') ? `${issuer}/v1` : `${issuer}/oauth2/v1`
-    return {
-      issuer,
-      authorization_endpoint: `${base}/authorize`,
-      token_endpoint: `${base}/token`,
-      userinfo_endpoint: `${base}/userinfo`,
-      jwks_uri: `${base}/keys`,
-      response_types_supported: ['code', 'id_token', 'code id_token'],
-      subject_types_supported: ['public'],
-      id_token_signing_alg_values_supported: ['RS256'],
-      code_challenge_methods_supported: ['S256'],
-    }
-  },
-  auth0: {
-    issuer: 'https://example.eu.auth0.com/',
-    authorization_endpoint: 'https://example.eu.auth0.com/authorize',
-    token_endpoint: 'https://example.eu.auth0.com/oauth/token',
-    userinfo_endpoint: 'https://example.eu.auth0.com/userinfo',
-    jwks_uri: 'https://example.eu.auth0.com/.well-known/jwks.json',
-    response_types_supported: ['code', 'token', 'id_token'],
-    subject_types_supported: ['public'],
-    id_token_signing_alg_values_supported: ['HS256', 'RS256', 'PS256'],
-    code_challenge_methods_supported: ['S256', 'plain'],
-  },
-  keycloak: {
-    issuer: 'https://sso.example.com/realms/staff',
-    authorization_endpoint: 'https://sso.example.com/realms/staff/protocol/openid-connect/auth',
-    token_endpoint: 'https://sso.example.com/realms/staff/protocol/openid-connect/token',
-    userinfo_endpoint: 'https://sso.example.com/realms/staff/protocol/openid-connect/userinfo',
-    jwks_uri: 'https://sso.example.com/realms/staff/protocol/openid-connect/certs',
-    response_types_supported: ['code', 'none', 'id_token'],
-    subject_types_supported: ['public', 'pairwise'],
-    id_token_signing_alg_values_supported: ['PS384', 'RS384', 'ES256', 'RS256'],
-    code_challenge_methods_supported: ['plain', 'S256'],
-    authorization_response_iss_parameter_supported: true,
-  },
+  entra: (tenant: string): Recording =>
+    tenant === 'organizations' ? read('entra-organizations') : read('entra-tenant', [recordedTenant, tenant]),
+  google: read('google'),
+  okta: (issuer: string): Recording => read(issuer.includes('/oauth2/') ? 'okta-custom' : 'okta-org'),
+  auth0: read('auth0'),
+  keycloak: read('keycloak'),
+}
+
+/** Answers of GitHub's API and token endpoint, as it documents them. */
+export const github = read('github').document as unknown as {
+  readonly user: Record<string, unknown>
+  readonly membership: { organization: Record<string, unknown> }
+  readonly token: Record<string, unknown>
+  readonly tokenError: Record<string, unknown>
 }
 
 export interface Asked {
@@ -93,10 +72,13 @@ export function createAnswers() {
   return { asked, routes, idpFetch }
 }
 
-/** An OpenID provider that answers in one of the shapes above, with ID tokens of its own key. */
+/**
+ * An OpenID provider that answers what one of the recordings says, with ID tokens of a key of ours: it stands among the
+ * recorded ones, with the members that they have.
+ */
 export async function recordOpenId(
   answers: ReturnType<typeof createAnswers>,
-  document: { issuer: string; token_endpoint: string; jwks_uri: string },
+  { document, jwks: published }: Recording,
   metadataUrl = `${document.issuer.replace(/\/$/, '')}/.well-known/openid-configuration`,
 ) {
   let key = await generateKeyPair('RS256', { extractable: true })
@@ -104,7 +86,13 @@ export async function recordOpenId(
   const state = { idToken: {} as JWTPayload, accessToken: 'idp-access-token' }
   const pending: { token?: string } = {}
   answers.routes.set(metadataUrl, () => document)
-  let jwks = { keys: [{ ...(await exportJWK(key.publicKey)), kid, alg: 'RS256', use: 'sig' }] }
+  const [like = { alg: 'RS256', use: 'sig' }] = published?.keys ?? []
+  const keys = async () => {
+    // A certificate of another key would be a lie.
+    const { x5c: _certificate, x5t: _thumbprint, ...members } = like
+    return { keys: [...(published?.keys ?? []), { ...members, ...(await exportJWK(key.publicKey)), kid }] }
+  }
+  let jwks = await keys()
   answers.routes.set(document.jwks_uri, () => jwks)
   answers.routes.set(document.token_endpoint, () => ({
     access_token: state.accessToken,
@@ -117,7 +105,7 @@ export async function recordOpenId(
     rotate: async () => {
       key = await generateKeyPair('RS256', { extractable: true })
       kid = 'second'
-      jwks = { keys: [{ ...(await exportJWK(key.publicKey)), kid, alg: 'RS256', use: 'sig' }] }
+      jwks = await keys()
     },
     /** Signs `claims` for a sign-in whose authorization URL is given; the callback's query. */
     approve: async (authorizationUrl: string, claims: JWTPayload, iss = document.issuer) => {
