@@ -3,8 +3,10 @@ import t from 'tap'
 import { Agent, buildConnector, fetch as undiciFetch } from 'undici'
 import { parseDocument, type YAMLSeq } from 'yaml'
 import type { Launch } from '../../installer/quickstart/process.ts'
+import { proves } from '../requirements.ts'
 import { startAccountServer } from '../rig/account-server.ts'
 import { startSecondGateway } from '../rig/second-gateway.ts'
+import type { IssuedToken } from '../rig/token-ledger.ts'
 import { startRig, type users } from '../rig/world.ts'
 
 /**
@@ -162,26 +164,32 @@ await t.test('50 calls of each while the tokens are over at the server: one refr
   t.same(upstream.failed, [])
 })
 
-await t.test('over three ends of a token: renewed ahead, once for each', async (t) => {
+await t.test('over the natural end of tokens: each is renewed once, near its end', async (t) => {
+  proves(t, 'CRED-96')
   upstream.tokenDelayMs = 100
   await burst(2)
-  const before = names.map(refreshesOf)
-  const began = Date.now()
+  const former = names.map((name) => upstream.ledger.of(`${name}-notes`).length - 1)
+  /** Tokens of one person that no test ends early, oldest first. */
+  const lived = (at: number): readonly IssuedToken[] =>
+    upstream.ledger.of(`${names[at]}-notes`).slice(former[at])
   const wrong: string[] = []
-  while (names.some((name, at) => refreshesOf(name) - before[at]! < 3)) {
+  const deadline = Date.now() + 90_000
+  while (names.some((_, at) => lived(at).length < 4) && Date.now() < deadline)
     wrong.push(...(await burst(50)))
-    if (Date.now() - began > 90_000) break
-  }
   t.same(wrong, [], 'none failed')
-  const lives = (Date.now() - began) / (tokenSecs * 1000)
   for (const [at, name] of names.entries()) {
-    const count = refreshesOf(name) - before[at]!
-    t.ok(count >= 3, `${name}: ${count} refreshes`)
-    // Ahead of the end is the last fifth of a life at the earliest.
-    t.ok(
-      count <= Math.ceil(lives / 0.75) + 1,
-      `${name}: no more than ends (${count} in ${lives.toFixed(1)} lives)`,
+    const tokens = lived(at)
+    t.ok(tokens.length >= 4, `${name}: three tokens came to their end`)
+    const expected = tokens.map((_, nth) => (nth < tokens.length - 1 ? 1 : 0))
+    t.same(
+      tokens.map(({ renewals }) => renewals.length),
+      expected,
+      `${name}: one refresh for each, none for the last`,
     )
+    for (const { issuedAt, endsAt, renewals } of tokens) {
+      for (const renewal of renewals)
+        t.ok(renewal - issuedAt >= (endsAt - issuedAt) * 0.8, `${name}: after ${renewal - issuedAt} ms`)
+    }
   }
   t.same(strangers(), [], 'nobody got in as somebody else')
   t.same(upstream.failed, [], 'no refresh token was used twice')

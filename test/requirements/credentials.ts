@@ -175,6 +175,14 @@ export const credentials = {
       source: 'MCP 2026-07-28 server/tools, listing',
       text: 'Tools that a server gives to everyone alike stay listed for who has no account there yet; others show one tool that says how to connect.',
     },
+    'CRED-96': {
+      source: 'RFC 6749, 6; RFC 9700, 4.14',
+      text: 'Each access token is followed by exactly one refresh, near its end or after its refusal, however many processes ask.',
+    },
+    'CRED-97': {
+      source: 'RFC 9700, 4.14.2',
+      text: 'Who waited while a token was renewed does not use its refresh token again.',
+    },
     'CRED-94': {
       source: 'Documented surface: oauth-authorization-code, authorized by an administrator',
       text: 'Administrators see shared accounts with who authorized them, end and last problem, and authorize and revoke them on a page.',

@@ -95,6 +95,10 @@ export const policy = {
       source: 'Documented surface: failOpen, timeoutMs, maxRetries',
       text: 'Without an answer failOpen decides; what may pass by itself is tried again.',
     },
+    'POLICY-GUARD-09': {
+      source: 'Documented surface: content security checks outputs of calls',
+      text: 'What a server says beside its answer goes around no guard: progress and log messages are looked at, or come without words.',
+    },
     'POLICY-GUARD-08': {
       source: 'OWASP SSRF prevention',
       text: 'A guard in private space that its networks do not open is not asked.',

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import Provider from 'oidc-provider'
+import { TokenLedger } from './token-ledger.ts'
 
 /**
  * An MCP server that wants each person's own token, with its own authorization server (oidc-provider): registration,
@@ -13,6 +14,8 @@ export interface AccountServer {
   readonly calls: { readonly caller: string; readonly account: string | undefined }[]
   /** Accounts of refreshes that succeeded. */
   readonly refreshed: string[]
+  /** Every token that was given, and when each was renewed. */
+  readonly ledger: TokenLedger
   /** Errors of the token endpoint. */
   readonly failed: string[]
   /** Every access token that lives is over at once, as if its time had come. */
@@ -69,6 +72,7 @@ export async function startAccountServer(accessTokenSecs: number): Promise<Accou
     url: resource,
     calls: [],
     refreshed: [],
+    ledger: new TokenLedger(provider, server, Date.now),
     failed: [],
     tokenDelayMs: 0,
     tokenStatus: undefined,

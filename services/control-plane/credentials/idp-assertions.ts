@@ -66,10 +66,22 @@ export function createIdpAssertions({ store, externals, clock, log }: IdpAsserti
     return asked(configuration)
   }
 
-  /** At most one at a time for one sign-in: refresh tokens rotate, and several servers hang on one. */
-  const renew = (stored: StoredIdpTokens, held: IdpTokens): Promise<IdpTokens> => {
-    const key = JSON.stringify([stored.idp, stored.subject])
-    const turn = renewing.get(key) ?? renewNow(stored, held).finally(() => renewing.delete(key))
+  /**
+   * At most one at a time for one sign-in: refresh tokens rotate, and several servers hang on one. Who waited for the
+   * provider since they read `stored` gets what another renewed meanwhile: its refresh token was used.
+   */
+  const renew = async (stored: StoredIdpTokens, held: IdpTokens): Promise<IdpTokens> => {
+    const { idp, subject } = stored
+    const key = JSON.stringify([idp, subject])
+    const under = renewing.get(key)
+    if (under) return under
+    const now = store.find(idp, subject)
+    if (now?.version !== stored.version) {
+      const fresh = now && store.open(now)
+      if (!fresh) throw new SignInNeeded('not_signed_in')
+      return fresh
+    }
+    const turn = renewNow(stored, held).finally(() => renewing.delete(key))
     renewing.set(key, turn)
     return turn
   }

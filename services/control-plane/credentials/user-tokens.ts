@@ -60,6 +60,8 @@ export interface UserTokensDeps {
 
 /** A token is renewed in the last minute of its life, or the last fifth of a short one. */
 const aheadShare = 0.2
+/** By so much of that time it may be later. */
+const jitterShare = 0.25
 /** A token with less left than this is not handed out: it would expire on its way. */
 const marginMs = 2_000
 /** So many tokens in a row that were refused while they were so young: the next one would be, its owner might help. */
@@ -77,9 +79,26 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
   const running = new Map<string, Promise<StoredCredential | undefined>>()
   const failures = new LRUCache<string, { count: number; notBefore: number }>({ max: 10_000 })
   const refusals = new LRUCache<string, number>({ max: 10_000 })
+  const jitters = new LRUCache<string, { version: number; share: number }>({ max: 10_000 })
   const checks = new LRUCache<string, { token: string; at: number; revoked: Promise<boolean> }>({
     max: 10_000,
   })
+
+  /**
+   * With jitter, so that tokens that were issued together are not renewed together; drawn once a token, or one that is asked for
+   * often would always be renewed at the earliest. Never, for a token without an end.
+   */
+  const dueAt = (stored: StoredCredential): number => {
+    if (stored.expiresAt === null) return Number.POSITIVE_INFINITY
+    const id = keyOf(stored)
+    let drawn = jitters.get(id)
+    if (drawn?.version !== stored.version) {
+      drawn = { version: stored.version, share: 1 - random() * jitterShare }
+      jitters.set(id, drawn)
+    }
+    const life = stored.expiresAt - stored.refreshedAt
+    return stored.expiresAt - Math.max(marginMs, Math.min(longestAheadMs, life * aheadShare) * drawn.share)
+  }
 
   const about = (stored: CredentialKey) => ({
     subject: stored.subject,
@@ -154,10 +173,17 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
     return vault.find(stored)
   }
 
-  /** At most one at a time for one person and server, however many ask. */
+  /**
+   * At most one at a time for one person and server, however many ask, and one for each token: who read the row before a
+   * former one was over holds a refresh token that was used, and servers end the grant of who uses it twice.
+   */
   const renewOnce = (stored: StoredCredential, tokens: TokenSet, ask: UserTokenAsk, rejected: boolean) => {
     const id = keyOf(stored)
-    const turn = running.get(id) ?? renew(stored, tokens, ask, rejected).finally(() => running.delete(id))
+    const under = running.get(id)
+    if (under) return under
+    const now = vault.find(stored)
+    if (now?.version !== stored.version) return Promise.resolve(now)
+    const turn = renew(stored, tokens, ask, rejected).finally(() => running.delete(id))
     running.set(id, turn)
     return turn
   }
@@ -175,7 +201,7 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
     let tokens = vault.open(ask.key)
     const rejected =
       (ask.rejected !== undefined && fits(ask.rejected, tokens.accessToken)) || (await revoked(ask, tokens))
-    const due = stored.expiresAt !== null && stored.expiresAt - clock.now() < ahead(stored, random())
+    const due = dueAt(stored) <= clock.now()
     const renewable = tokens.refreshToken !== null || over(stored)
     const waiting = clock.now() < (failures.get(id)?.notBefore ?? 0)
     if (!waiting && (rejected || (due && renewable))) {
@@ -229,7 +255,7 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
       const tokens = vault.open(ask.key)
       const waiting = clock.now() < (failures.get(keyOf(ask.key))?.notBefore ?? 0)
       if (waiting || tokens.refreshToken === null) return
-      if (stored.expiresAt - clock.now() >= ahead(stored, random())) return
+      if (dueAt(stored) > clock.now()) return
       await renewOnce(stored, tokens, ask, false)
     } catch (error) {
       log.error({ ...about(ask.key), err: error }, 'renewing ahead failed')
@@ -262,12 +288,6 @@ const reconnect = ({ lastError }: StoredCredential): OwnerNeeded => ({
   needs: 'reconnect',
   error: lastError ?? 'unknown',
 })
-
-/** With jitter: tokens that were issued together are not renewed together. */
-function ahead(stored: StoredCredential, random: number): number {
-  const life = (stored.expiresAt ?? 0) - stored.refreshedAt
-  return Math.max(marginMs, Math.min(longestAheadMs, life * aheadShare) * (1 - random * 0.25))
-}
 
 /** Whether a digest is of this token or of the header that carried it. */
 function fits(digest: string, token: string): boolean {

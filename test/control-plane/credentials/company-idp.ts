@@ -19,6 +19,8 @@ export interface CompanyIdp {
   clientAt: string
   /** OAuth error that the exchange answers. */
   refuse: string | undefined
+  /** Waited for before an exchange is answered; gives an OAuth error to answer. */
+  exchanging: (params: Record<string, string>) => Promise<string | undefined>
   /** No refresh answers an ID token. */
   withoutIdToken: boolean
   tokenStatus: number | undefined
@@ -41,6 +43,7 @@ export async function companyIdp(t: Test, callback: () => string): Promise<Compa
     asked: [],
     clientAt: 'agent',
     refuse: undefined,
+    exchanging: async () => undefined,
     withoutIdToken: false,
     tokenStatus: undefined,
     endSignIns: async () => {
@@ -82,9 +85,10 @@ export async function companyIdp(t: Test, callback: () => string): Promise<Compa
       exchangeGrant,
       async (ctx) => {
         const params = ctx.oidc.params as unknown as Record<string, string>
-        if (idp.refuse !== undefined) {
+        const error = (await idp.exchanging(params)) ?? idp.refuse
+        if (error !== undefined) {
           ctx.status = 400
-          ctx.body = { error: idp.refuse }
+          ctx.body = { error }
           return
         }
         const { payload } = await jwtVerify(params.subject_token!, publicKey, { issuer, audience: 'gateway' })

@@ -222,6 +222,30 @@ test('the ID token is over: renewed once for all servers; the sign-in is over: a
   t.match(await ask(), { kind: 'authorization_required', reason: 'no_id_token' })
 })
 
+test('an exchange that was refused while another renewed the sign-in: the used refresh token is not used again', async (t) => {
+  proves(t, 'CRED-97')
+  const { idp, ask, signIn, grants } = await scene(t, {}, ['tracker', 'wiki'])
+  await signIn()
+  const arrived = Promise.withResolvers<void>()
+  const answer = Promise.withResolvers<void>()
+  const refused = new Set<string>()
+  idp.exchanging = async ({ resource = '' }) => {
+    if (refused.has(resource)) return undefined
+    refused.add(resource)
+    if (refused.size === 1) {
+      arrived.resolve()
+      await answer.promise
+    }
+    return 'invalid_grant'
+  }
+  const first = ask(undefined, 'wiki')
+  await arrived.promise
+  t.match(await ask(), { kind: 'headers' }, 'the ID token ended early: renewed')
+  answer.resolve()
+  t.match(await first, { kind: 'headers' }, 'with what the other got')
+  t.equal(grants('refresh_token').length, 1)
+})
+
 test('signing out ends it, here and at the gateways', async (t) => {
   proves(t, 'CRED-36')
   const { plane, ask, signIn } = await scene(t)

@@ -1,12 +1,32 @@
 import { createHash } from 'node:crypto'
-import { test } from 'tap'
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { test } from 'tap'
+import { createRandom } from '../../chaos/random.ts'
 import { proves } from '../../requirements.ts'
 import { Browser } from '../identity/browser.ts'
-import { connect, scene, tokenOf } from './credential-rig.ts'
+import { connect, type Plane, scene, tokenOf } from './credential-rig.ts'
+import type { Upstream } from './upstream.ts'
 
+t.setTimeout(120_000)
 const digest = (text: string): string => createHash('sha256').update(text).digest('base64url')
 const refreshes = (grants: readonly string[], person: string): number =>
   grants.filter((line) => line === `refresh_token ${person}`).length
+
+/** Tokens are asked about at the authorization server before they are handed out. */
+async function introspecting(plane: Plane, upstream: Upstream): Promise<void> {
+  const [provider] = plane.snapshots.current().config.credentialProviders
+  await plane.apply({
+    credentialProviders: [
+      {
+        ...(provider as { id: string; type: string }),
+        name: undefined,
+        oauthIntrospectionUrl: `${upstream.issuer}/token/introspection`,
+      },
+      { id: 'key', type: 'none' },
+      { id: 'none', type: 'none' },
+    ],
+  })
+}
 
 test('50 parallel questions of each of two people over an expired token: one refresh each, never the other’s', async (t) => {
   proves(t, 'CRED-10')
@@ -203,18 +223,7 @@ test('a grant that ended is noticed in the background: on the page, in the audit
 test('a token that was revoked at the server is noticed before it is used, and asked about once a minute', async (t) => {
   proves(t, 'CRED-43')
   const { upstream, plane } = await scene(t)
-  const [provider] = plane.snapshots.current().config.credentialProviders
-  await plane.apply({
-    credentialProviders: [
-      {
-        ...(provider as { id: string; type: string }),
-        name: undefined,
-        oauthIntrospectionUrl: `${upstream.issuer}/token/introspection`,
-      },
-      { id: 'key', type: 'none' },
-      { id: 'none', type: 'none' },
-    ],
-  })
+  await introspecting(plane, upstream)
   await connect(plane, upstream, 'ann')
   const asked = () => upstream.requests.filter((line) => line === 'POST /token/introspection').length
   const [first] = await Promise.all(Array.from({ length: 20 }, () => plane.ask('ann')))
@@ -230,4 +239,76 @@ test('a token that was revoked at the server is noticed before it is used, and a
   await upstream.revokeGrants('ann-at-notes')
   plane.clock.offset += 61_000
   t.match(await plane.ask('ann'), { kind: 'authorization_required', reason: 'invalid_grant' })
+})
+
+test('a renewal that came while a call waited for an introspection: the used refresh token is not used again', async (t) => {
+  proves(t, 'CRED-97')
+  const { upstream, plane } = await scene(t)
+  await introspecting(plane, upstream)
+  await connect(plane, upstream, 'ann')
+  await plane.ask('ann')
+  plane.clock.offset += 260_000
+  const arrived = Promise.withResolvers<void>()
+  const answer = Promise.withResolvers<void>()
+  upstream.before = (path) => {
+    if (!path.endsWith('/introspection')) return
+    arrived.resolve()
+    return answer.promise
+  }
+  const asked = plane.ask('ann')
+  await arrived.promise
+  await plane.plane.renew()
+  answer.resolve()
+  const token = tokenOf(await asked)
+  t.equal(await upstream.accountOf(token), 'ann-at-notes', 'the one that came meanwhile')
+  t.same(
+    upstream.ledger.of('ann-at-notes').map(({ renewals }) => renewals.length),
+    [1, 0],
+  )
+  plane.clock.offset += 290_000
+  t.equal((await plane.ask('ann')).kind, 'headers', 'and the grant lives on')
+})
+
+test('calls, refusals, renewals and introspections in any order: one refresh for each end of a token', async (t) => {
+  proves(t, 'CRED-96')
+  const { upstream, plane } = await scene(t)
+  await introspecting(plane, upstream)
+  await connect(plane, upstream, 'ann')
+  await connect(plane, upstream, 'bob')
+  upstream.now = () => plane.clock.now()
+  const seed = Number(process.env.SEED ?? Date.now() % 1_000_000)
+  const random = createRandom(seed).next
+  upstream.before = (path) => (path.startsWith('/token') && random() < 0.7 ? delay(random() * 3) : undefined)
+  const names = ['ann', 'bob'] as const
+  /** Without the first of each, which the wall clock dates. */
+  const tokens = (name: string) => upstream.ledger.of(`${name}-at-notes`).slice(1)
+  const refused = new Set<string>()
+  plane.clock.offset += 280_000
+  while (names.some((name) => tokens(name).length <= 8)) {
+    const work = Array.from({ length: 12 }, async (_, nth) => {
+      await delay(random() * 4)
+      if (nth === 0) return plane.plane.renew()
+      const name = random() < 0.5 ? 'ann' : 'bob'
+      const token = tokenOf(await plane.ask(name))
+      t.equal(await upstream.accountOf(token), `${name}-at-notes`)
+      if (nth > 1 || random() > 0.1) return
+      refused.add(token)
+      await plane.ask(name, digest(token))
+    })
+    await Promise.all(work)
+    plane.clock.offset += Math.round(6_000 + random() * 34_000)
+  }
+  for (const name of names) {
+    const all = tokens(name)
+    t.same(
+      all.map(({ renewals }) => renewals.length),
+      [...all.slice(1).map(() => 1), 0],
+      `${name}, seed ${seed}: one each, none for the last`,
+    )
+    const early = all.filter(
+      ({ accessToken, issuedAt, endsAt, renewals: [at = endsAt] }) =>
+        at - issuedAt < (endsAt - issuedAt) * 0.8 && !refused.has(accessToken),
+    )
+    t.same(early, [], `${name}, seed ${seed}: none that was good for long`)
+  }
 })

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Provider } from 'oidc-provider'
+import { TokenLedger } from '../../rig/token-ledger.ts'
 
 /** An MCP server that needs its own authorization server's token: a real oidc-provider and a bare resource. */
 export interface Upstream {
@@ -18,6 +19,12 @@ export interface Upstream {
   tokenStatus: number | undefined
   /** Waits before the token endpoint answers, ms. */
   tokenDelayMs: number
+  /** Waited for before a request to the authorization server is answered. */
+  before: (path: string) => Promise<void> | void
+  /** Every token that was given, and when each was renewed. */
+  readonly ledger: TokenLedger
+  /** Milliseconds since the epoch, for the ledger. */
+  now: () => number
   /** The account that a token is of, as the resource sees it; undefined where it refuses it. */
   accountOf(token: string): Promise<string | undefined>
   revokeGrants(account: string): Promise<void>
@@ -96,6 +103,9 @@ export async function startUpstream(options: UpstreamOptions = {}): Promise<Upst
     requests: [],
     tokenStatus: undefined,
     tokenDelayMs: 0,
+    before: () => {},
+    ledger: new TokenLedger(provider, as.server, () => upstream.now()),
+    now: Date.now,
     accountOf: async (token) => {
       const found = await provider.AccessToken.find(token)
       return found?.aud === resource ? found.accountId : undefined
@@ -123,6 +133,7 @@ export async function startUpstream(options: UpstreamOptions = {}): Promise<Upst
   as.server.on('request', async (request, response) => {
     const path = request.url?.split('?')[0]
     upstream.requests.push(`${request.method} ${path}`)
+    await upstream.before(path ?? '')
     if (path?.startsWith('/login/')) {
       await provider.interactionDetails(request, response)
       const login = { accountId: upstream.person }
