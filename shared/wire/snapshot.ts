@@ -187,9 +187,18 @@ export const toolAccessControlSchema = z.object({
 
 /**
  * What a guard can look at: tools of a listing; arguments and result of a call; what prompts/get and resources/read answer;
- * the texts of errors; what a server asks the person or their model for.
+ * the texts of errors; what a server asks the person or their model for; progress and log messages.
  */
-export const guardPhases = ['listing', 'input', 'output', 'prompt', 'resource', 'error', 'question'] as const
+export const guardPhases = [
+  'listing',
+  'input',
+  'output',
+  'prompt',
+  'resource',
+  'error',
+  'question',
+  'notice',
+] as const
 export type GuardPhase = (typeof guardPhases)[number]
 
 const guardFields = {

@@ -80,15 +80,22 @@ function partsOf({ phase, content, tool }: Checked): string[] {
   if (phase === 'input') return [JSON.stringify({ tool, arguments: content ?? {} })]
   const result = isItem(content) ? content : {}
   return [
-    ...textsOf(result).map(({ text }) => String(text)),
+    ...blocksOf(result).flatMap((block) => textOf(block) ?? []),
     ...(result.structuredContent === undefined ? [] : [JSON.stringify(result.structuredContent)]),
   ]
 }
 
-const textsOf = (result: Item): Item[] =>
-  Array.isArray(result.content)
-    ? result.content.filter((each) => isItem(each) && typeof each.text === 'string')
-    : []
+const blocksOf = ({ content }: Item): unknown[] => (Array.isArray(content) ? content : [])
+
+/** Of a text, or of the resource that is embedded. */
+function textOf(block: unknown): string | undefined {
+  if (!isItem(block)) return undefined
+  const { text } = isItem(block.resource) ? block.resource : block
+  return typeof text === 'string' ? text : undefined
+}
+
+const withText = (block: Item, text: unknown): Item =>
+  isItem(block.resource) ? { ...block, resource: { ...block.resource, text } } : { ...block, text }
 
 function changed(
   checked: Checked,
@@ -115,12 +122,9 @@ function changed(
     return isItem(made) && isItem(made.arguments) ? made.arguments : undefined
   }
   const result = checked.content as Item
-  const blocks = textsOf(result)
+  let at = 0
   const content = Array.isArray(result.content)
-    ? result.content.map((each) => {
-        const at = blocks.indexOf(each as Item)
-        return at === -1 ? each : { ...(each as Item), text: texts[at] }
-      })
+    ? result.content.map((each) => (textOf(each) === undefined ? each : withText(each as Item, texts[at++])))
     : result.content
   if (result.structuredContent === undefined) return { ...result, content }
   const structuredContent = parsed(texts.at(-1))

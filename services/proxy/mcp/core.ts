@@ -61,6 +61,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
   const self = deps.peers?.self ?? '0'
   const flights = new Flights(ownerOf, self)
   const sessionLevels = deps.sessionLevels ?? createSessionLevels()
+  const guards = createGuards({ credentials: deps.credentials, clock, log, measures })
   const notices = new Notices(
     {
       upstreams,
@@ -69,6 +70,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       clock,
       log,
       accessOf,
+      guards,
       random: deps.random ?? Math.random,
       standing: deps.standing,
       peers: deps.peers,
@@ -76,7 +78,6 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     },
     Math.ceil(config.limits.concurrent * listenShare),
   )
-  const guards = createGuards({ credentials: deps.credentials, clock, log, measures })
   const parts: Parts = { ...deps, measures, upstreams, catalogue, guards, notices, accessOf, seals, parked }
   const states = createRequestStates(seals, clock)
 

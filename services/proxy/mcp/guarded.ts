@@ -6,7 +6,7 @@ import type { Checked } from '../guard/types.ts'
 import type { Context } from './context.ts'
 import type { Answered } from './flight.ts'
 import { faultError, isObject } from './protocol/jsonrpc.ts'
-import type { ContentSecurityVerdict, JsonObject, JsonRpcError } from './protocol/types.ts'
+import type { ContentSecurityVerdict, JsonObject, JsonRpcError, McpCall } from './protocol/types.ts'
 
 /** A guard stopped content that was on its way to the client; carries what the event says of it. */
 export class ContentRefused extends Error {
@@ -33,18 +33,7 @@ export async function guard(
   what: Looked,
 ): Promise<Guarded> {
   const { call, flight, deps } = context
-  const { principal, circumstances } = call
-  const { email } = principal.claims
-  const { server } = what
-  const checked: Checked = {
-    ...what,
-    server: { id: server.id, name: server.name },
-    user: { subject: principal.subject, ...(typeof email === 'string' ? { email } : {}) },
-    client: {
-      id: principal.clientId,
-      ...(circumstances.clientIp === undefined ? {} : { ip: circumstances.clientIp }),
-    },
-  }
+  const checked = asked(call, what)
   const giveUp = new AbortController()
   const stop = (): void => giveUp.abort()
   flight.stop.on(stop)
@@ -54,6 +43,24 @@ export async function guard(
     return guarded
   } finally {
     flight.stop.off(stop)
+  }
+}
+
+/** What guards are told of it, and in whose name. */
+export function asked(
+  { principal, circumstances }: Pick<McpCall, 'principal' | 'circumstances'>,
+  what: Looked,
+): Checked {
+  const { email } = principal.claims
+  const { id, name } = what.server
+  return {
+    ...what,
+    server: { id, name },
+    user: { subject: principal.subject, ...(typeof email === 'string' ? { email } : {}) },
+    client: {
+      id: principal.clientId,
+      ...(circumstances.clientIp === undefined ? {} : { ip: circumstances.clientIp }),
+    },
   }
 }
 

@@ -3,6 +3,7 @@ import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
 import type { Context } from './context.ts'
 import type { Answered } from './flight.ts'
 import { guardedAsk } from './guarded.ts'
+import { noticesOf, type Tell } from './guarded-notices.ts'
 import { isChange } from './protocol/changes.ts'
 import { isObject } from './protocol/jsonrpc.ts'
 import type { ResumeRequest, Turn, UpstreamAnswer, Waiter } from './protocol/peers.ts'
@@ -31,6 +32,8 @@ export async function send(context: Context, target: RelayTarget): Promise<Upstr
   const { params, parked } = context.states.unwrap(call, server.id, target.params, context.party.principalKey)
   const meta = call.message.params?._meta
   const progressToken = isObject(meta) ? meta.progressToken : undefined
+  const tell = noticesOf(context, target.decision, aboutOf(target), target.method)
+  const hear = (message: JsonRpcNotification) => onNotification(context, server, progressToken, tell, message)
   const request: UpstreamRequest = {
     server,
     party: context.party,
@@ -38,12 +41,9 @@ export async function send(context: Context, target: RelayTarget): Promise<Upstr
     params,
     stop: flight.stop,
     wantsProgress: progressToken !== undefined,
-    onNotification: (message) => onNotification(context, server, progressToken, message),
+    onNotification: hear,
   }
-  const waiter: Waiter = {
-    stop: flight.stop,
-    notify: (message) => onNotification(context, server, progressToken, message),
-  }
+  const waiter: Waiter = { stop: flight.stop, notify: hear }
   if (parked) {
     const turn = await resume(context, server, parked, params, waiter)
     if (turn) return toAnswer(context, server, parked.holder, turn)
@@ -148,24 +148,32 @@ function onNotification(
   { call, party, flight, deps, logLevel }: Context,
   server: ServerWorkload,
   progressToken: unknown,
+  tell: Tell,
   notification: JsonRpcNotification,
 ): void | Promise<void> {
   const { method, params } = notification
   switch (method) {
     case 'notifications/progress':
       flight.extend()
-      return flight.notify({ method, params: { ...params, progressToken } })
-    case 'notifications/message': {
+      break
+    case 'notifications/message':
       // A modern client that asks for no level wants none; a legacy one that never asked gets what comes.
       if (logLevel === undefined ? call.era === 'modern' : !passes(params?.level, logLevel)) return
-      return flight.notify(params ? { method, params } : { method })
-    }
+      break
     case 'notifications/elicitation/complete':
-      if (call.era === 'legacy') return flight.notify(params ? { method, params } : { method })
+      if (call.era === 'legacy') break
       return
     default:
       if (isChange(notification)) deps.notices.hear(party, server, notification)
+      return
   }
+  const pass = (told: JsonRpcNotification | undefined): void | Promise<void> => {
+    if (!told) return
+    const own = method === 'notifications/progress' ? { ...told.params, progressToken } : told.params
+    return flight.notify(own ? { method, params: own } : { method })
+  }
+  const told = tell(notification)
+  return told instanceof Promise ? told.then(pass) : pass(told)
 }
 
 function passes(level: unknown, wanted: string): boolean {

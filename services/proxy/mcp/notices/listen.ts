@@ -208,7 +208,7 @@ export class Listener {
 
   /**
    * The task under the id that the client knows. Nothing where policy does not allow its tool any more, or guards have to
-   * look at a result: the client gets that by `tasks/get`.
+   * look at what it carries: the client gets that by `tasks/get`.
    */
   #task(
     { method, params = {} }: JsonRpcNotification,
@@ -218,8 +218,13 @@ export class Listener {
     const decision = task && decideTask(this.#context, task, this.#now)
     if (!decision?.allow) return undefined
     const guards = this.#now.index.policies.get(decision.policyId ?? '')?.guards ?? []
-    if (guards.length > 0 && params.result !== undefined) return undefined
-    return { jsonrpc: '2.0', method, params: { ...params, taskId: task?.taskId } }
+    const looked = guards.length > 0
+    if (looked && ['result', 'error', 'inputRequests'].some((member) => params[member] !== undefined)) {
+      return undefined
+    }
+    const { statusMessage, ...rest } = params
+    const said = looked || statusMessage === undefined ? rest : params
+    return { jsonrpc: '2.0', method, params: { ...said, taskId: task?.taskId } }
   }
 
   #send(method: string, params: JsonObject): void | Promise<void> {

@@ -2,14 +2,25 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../../../shared/clock.ts'
 import { Fault } from '../../../../shared/faults.ts'
 import type { Circumstances, PolicyIndex } from '../../../../shared/policy.ts'
-import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { ContentGuard, ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import { type Guards, looksAt } from '../../guard/guards.ts'
 import type { Access } from '../access.ts'
 import type { Answered, Flight, Flights } from '../flight.ts'
+import { asked, contentFault } from '../guarded.ts'
+import { withholds } from '../guarded-notices.ts'
 import { partyOf } from '../party.ts'
 import { changedMethod, listChanges, updatedMethod } from '../protocol/changes.ts'
+import { faultError, isObject } from '../protocol/jsonrpc.ts'
 import type { Peers, SessionNotice } from '../protocol/peers.ts'
 import { logLevels } from '../protocol/shape.ts'
-import type { JsonRpcNotification, JsonRpcRequest, McpCall, Session, Standing } from '../protocol/types.ts'
+import type {
+  JsonObject,
+  JsonRpcNotification,
+  JsonRpcRequest,
+  McpCall,
+  Session,
+  Standing,
+} from '../protocol/types.ts'
 import { askClient, declares, notDeclared } from '../rounds/live.ts'
 import type { Stop } from '../stop.ts'
 import type { Channels } from './channels.ts'
@@ -29,6 +40,8 @@ const maxUris = 256
 /** Without a request for so long nothing is held at servers for a session; its next request takes it up again. */
 const idleMs = 15 * 60_000
 const sweepMs = 60_000
+/** Guards have this long for a question of a server, with all their tries; the server waits a minute, by the SDKs' default. */
+const guardMs = 30_000
 /** Other workers hear of one resource at most this often. */
 const tellPeersMs = 200
 
@@ -42,6 +55,7 @@ export interface WatchesDeps {
   readonly clock: Clock
   readonly standing: Standing | undefined
   readonly peers: Peers | undefined
+  readonly guards: Pick<Guards, 'check'>
   accessOf(index: PolicyIndex, principal: McpCall['principal'], circumstances: Circumstances): Access
   /** Log level that the session asked for, if any. */
   levelOf(session: Session): string | undefined
@@ -176,6 +190,8 @@ class Watch {
   readonly #session: Session
   readonly #telling = new Throttle(tellPeersMs)
   #principal: McpCall['principal'] | undefined
+  /** The last request of the session. */
+  #call: SessionCall
   #access: Access
   #unfollow: (() => void) | undefined
 
@@ -184,6 +200,7 @@ class Watch {
     const { session } = call
     this.#deps = deps
     this.#session = session
+    this.#call = call
     this.#access = access
     this.outbox = new Outbox(clock, () => {
       const flight = flights.streamOf(session.id)
@@ -195,7 +212,7 @@ class Watch {
         party: partyOf(call),
         lists: new Set(listChanges),
         maxServers,
-        heard: (notification) => this.#heard(notification),
+        heard: (notification, server) => this.#heard(notification, server),
         asked: (question, server) => this.#ask(question, server),
       },
       access,
@@ -204,6 +221,7 @@ class Watch {
 
   touch(call: SessionCall, access: Access): void {
     this.lastUse = this.#deps.clock.now()
+    this.#call = call
     const first = this.#principal === undefined
     if (!this.asleep && this.#principal === call.principal && this.#access === access) return
     const woken = this.asleep && !first
@@ -238,9 +256,17 @@ class Watch {
     if (fingerprint(former) !== fingerprint(access)) this.#tellLists()
   }
 
-  #heard(notification: JsonRpcNotification): void {
+  #guards({ id }: ServerWorkload): readonly ContentGuard[] {
+    const { index, decisions } = this.#access
+    return index.policies.get(decisions.get(id)?.policyId ?? '')?.guards ?? []
+  }
+
+  #heard(notification: JsonRpcNotification, server: ServerWorkload): void {
     const { method, params } = notification
     if (method === 'notifications/message') {
+      // Nobody waits for what a server logs on its own, so no guard is asked: where one looks, it stays out.
+      const guards = this.#guards(server)
+      if (withholds(guards, 'output') || guards.some((each) => looksAt(each, 'notice'))) return
       const wanted = this.#deps.levelOf(this.#session)
       if (wanted !== undefined && logLevels.indexOf(String(params?.level)) < logLevels.indexOf(wanted)) return
     } else if (method === 'notifications/progress' || method === 'notifications/cancelled') return
@@ -256,9 +282,19 @@ class Watch {
   }
 
   /** On a stream of the same session, that of a call at the same server where there is one; else on the next one. */
-  async #ask(question: JsonRpcRequest, server: ServerWorkload): Promise<Answered> {
+  async #ask(given: JsonRpcRequest, server: ServerWorkload): Promise<Answered> {
+    let question = given
     const { id, clientCapabilities } = this.#session
     if (!declares(clientCapabilities, question)) return notDeclared(question.method)
+    const guards = this.#guards(server).filter((each) => looksAt(each, 'question'))
+    if (guards.length > 0) {
+      const { method, params = {} } = question
+      const checked = asked(this.#call, { phase: 'question', server, content: { method, params } })
+      const guarded = await this.#deps.guards.check(guards, checked, AbortSignal.timeout(guardMs))
+      if (!guarded.allow) return { error: faultError(contentFault(guarded), 'legacy') }
+      const seen = (guarded.content as JsonObject).params
+      if (isObject(seen)) question = { ...question, params: seen }
+    }
     const flight = this.#deps.flights.runningOf(id, server.id)
     return flight ? askClient(flight, question) : this.#deps.held.ask(id, question)
   }
