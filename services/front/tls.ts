@@ -30,10 +30,10 @@ export function tlsOptions({ cert, key }: TlsFiles): TlsOptions {
   }
 }
 
-/** A pair that has ended counts too. Throws Fault `config.invalid` that names the file. */
+/** Throws Fault `config.invalid` that names the file. */
 export function loadTls(paths: TlsPaths): TlsFiles {
   try {
-    return readTlsFiles(paths, null)
+    return readTlsFiles(paths)
   } catch (error) {
     if (error instanceof TlsFileError) throw new Fault('config.invalid', { detail: error.message })
     throw error

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import type { PolicyIndex } from '../../shared/policy.ts'
+import type { Decision, PolicyIndex } from '../../shared/policy.ts'
 import type { ServerWorkload } from '../../shared/wire/snapshot.ts'
 import type { Exchange } from './exchange.ts'
 import type { EventDetails } from './mcp/protocol/types.ts'
@@ -15,7 +15,8 @@ export interface EventFrame {
   /** ISO 8601. */
   readonly timestamp: string
   readonly eventId: string
-  readonly policyId: string | null
+  /** Null where it did not come to one. */
+  readonly decision: Decision | null
   readonly publicPort: number
   /** Members of application.mcp that only this kind of event has, without braces. */
   readonly mcp: string
@@ -41,17 +42,19 @@ const maxReasonChars = 1024
 
 export function eventJson(x: Exchange, details: EventDetails, frame: EventFrame): string {
   const { server, outcome, reason, reasonCode, toolName } = details
+  const { decision } = frame
   const target = server ? serverParts(server) : noServer
   x.trail ??= sharedMcp(x)
   return (
     `{"version":"1.0.0","meta":{"timestamp":"${frame.timestamp}","eventType":"${frame.eventType}",` +
     `"connectionId":"${x.connectionId}","eventId":"${frame.eventId}","action":"forward",` +
-    `"severity":"${outcome === 'Error' ? 'Error' : 'Info'}","policyId":${quoted(frame.policyId)}` +
+    `"severity":"${outcome === 'Error' ? 'Error' : 'Info'}","policyId":${quoted(decision?.policyId ?? null)}` +
     `${x.index ? `,"resourceSetId":${quoted(x.index.snapshot.resourceSetId)}` : ''}},` +
     `"workload":{"client":${clientPart(x)},"server":${target.workload}},` +
     `"network":{"clientWorkloadIP":"${x.client.address}","clientWorkloadPort":${x.client.port},` +
     `"transportProtocol":"TCP",${target.network},"proxyPort":${frame.publicPort}},` +
     `"outcome":{"result":"${outcome}"${optional('reason', reason, maxReasonChars)}${optional('reasonCode', reasonCode)}},` +
+    `${decision ? decided(decision) : ''}` +
     `"application":{"mcp":{${frame.mcp},${x.trail}${target.mcp}${optional('mcpToolName', toolName)}}}` +
     `${details.contentSecurity ? `,"contentSecurity":${JSON.stringify(details.contentSecurity)}` : ''}}`
   )
@@ -69,6 +72,19 @@ export function requestMcp(x: Exchange, server: ServerWorkload | null, mcpPath: 
 export function responseMcp(x: Exchange, httpResponseCode: number, durationMs: number): string {
   const duration = Math.max(0, Math.round(durationMs * 10) / 10)
   return `"httpVersion":"${httpVersion(x)}","headers":[],"httpResponseCode":${httpResponseCode},"durationMs":${duration}`
+}
+
+const decidedCache = new WeakMap<Decision, string>()
+
+/** Most decisions that allow are one object. */
+function decided(decision: Decision): string {
+  let text = decidedCache.get(decision)
+  if (text === undefined) {
+    const { policyVersion, rule, reason } = decision
+    text = `"decision":${JSON.stringify({ policyVersion, rule, reasonCode: reason })},`
+    decidedCache.set(decision, text)
+  }
+  return text
 }
 
 interface ServerParts {

@@ -67,7 +67,7 @@ export class EdgeRecorder implements Recorder {
       eventType,
       timestamp: this.#now(),
       eventId: this.#deps.random(),
-      policyId: decision?.policyId ?? null,
+      decision,
       publicPort: this.#deps.publicPort,
       mcp,
     }

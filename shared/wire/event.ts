@@ -28,6 +28,16 @@ const guardVerdict = z.object({
 })
 const header = z.record(z.string(), z.string())
 
+/** Ours: what policy decided; with `meta.policyId` what it takes to explain or replay it. */
+export const decidedSchema = z.object({
+  /** Of the policy that decided; null where none did. */
+  policyVersion: z.number().int().nullable(),
+  /** What of it: `trustProvider:<id>`, `accessCondition:<id>`, `contentSecurity:<id>`, `block:<kind>`; null for it as a whole. */
+  rule: z.string().nullable(),
+  reasonCode: z.string(),
+})
+export type Decided = z.infer<typeof decidedSchema>
+
 export const workloadEventSchema = z.object({
   version: z.literal('1.0.0'),
   authorizationChain: z.array(z.string()).max(100).optional(),
@@ -60,6 +70,7 @@ export const workloadEventSchema = z.object({
     /** Ours: the machine-readable reason of a denial or failure (a fault code or a decision's reason code). */
     reasonCode: z.string().optional(),
   }),
+  decision: decidedSchema.optional(),
   application: z.object({
     mcp: z.object({
       httpMethod: z.string().optional(),

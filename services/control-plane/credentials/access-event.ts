@@ -1,5 +1,5 @@
 import type { CredentialAnswer, CredentialRequest } from '../../../shared/wire/credential.ts'
-import type { AccessEvent } from '../events/access.ts'
+import { type AccessEvent, decidedOf } from '../events/access.ts'
 import type { Applied } from '../fleet/snapshots.ts'
 import type { Reach } from './reach.ts'
 
@@ -31,6 +31,7 @@ export function credentialEvent(
     ...(url?.hostname ? { target: { host: url.hostname, port: portOf(url) } } : {}),
     ...(clientIp === undefined ? {} : { clientIp }),
     environment: { userId: subject, oauthClientId: clientId },
+    ...(reached?.decision ? { decision: decidedOf(reached.decision) } : {}),
     ...(server ? { serverWorkload: { id: server.id, name: server.name, result: 'Identified' } } : {}),
     ...(policy ? { accessPolicy: { id: policy.id, name: policy.name, result: 'Identified' } } : {}),
     ...(reached?.allow

@@ -65,7 +65,13 @@ export function createCredentialIssuer(deps: IssuerDeps) {
     const { issuer, subject, clientId, serverId, rejected, scope } = request
     if (typeof reached === 'string' || !reached.allow) {
       const reason = typeof reached === 'string' ? reached : reached.reason
-      log.warn({ subject, clientId, serverId, reason }, 'credential denied')
+      const decision = typeof reached === 'string' ? null : reached.decision
+      const by = decision && {
+        policyId: decision.policyId,
+        policyVersion: decision.policyVersion,
+        rule: decision.rule,
+      }
+      log.warn({ subject, clientId, serverId, reason, ...by }, 'credential denied')
       return { kind: 'denied', reason }
     }
     const { server, claims } = reached

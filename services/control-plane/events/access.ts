@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../../shared/clock.ts'
+import type { Decision } from '../../../shared/policy.ts'
+import type { Decided } from '../../../shared/wire/event.ts'
 import type { DatabaseSync } from '../store/database.ts'
 
 export interface Named {
@@ -26,6 +28,8 @@ export interface AccessEvent {
   }
   readonly clientWorkload?: Named & { readonly result: 'Identified' }
   readonly serverWorkload?: Named & { readonly result: 'Identified' }
+  /** Ours: what policy decided, whether or not a policy is named. */
+  readonly decision?: Decided
   readonly accessPolicy?: Named & { readonly result: 'Identified' }
   readonly trustProviders?: readonly (Named & {
     readonly result: 'Attested' | 'Unauthorized'
@@ -56,6 +60,12 @@ export interface AccessEvents {
   query(query: AccessEventQuery): { events: unknown[]; total: number }
   sweep(): void
 }
+
+export const decidedOf = ({ policyVersion, rule, reason }: Decision): Decided => ({
+  policyVersion,
+  rule,
+  reasonCode: reason,
+})
 
 const defaultResourceSet = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 

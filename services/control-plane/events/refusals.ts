@@ -3,7 +3,7 @@ import type { Clock } from '../../../shared/clock.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { Decision } from '../../../shared/policy.ts'
 import { createRateLimit } from '../../../shared/rate-limit.ts'
-import type { AccessEvent, AccessEvents, Named } from './access.ts'
+import { type AccessEvent, type AccessEvents, decidedOf, type Named } from './access.ts'
 import type { AuditLog } from './audit.ts'
 
 /** Why an identity was not accepted, in the words of access authorization events. */
@@ -63,7 +63,9 @@ export function createRefusals({ log, audit, events, clock }: RefusalDeps): Refu
       ...(detail === undefined ? {} : { detail }),
       ...(clientId === undefined ? {} : { clientId }),
       ...(redirectUri === undefined ? {} : { redirectUri }),
-      ...(decision ? { policyId: decision.policyId, rule: decision.rule } : {}),
+      ...(decision
+        ? { policyId: decision.policyId, policyVersion: decision.policyVersion, rule: decision.rule }
+        : {}),
       reference,
     }
     const idp = refusal.identityProvider
@@ -117,6 +119,7 @@ function accessEvent(refusal: Refusal, reference: string): AccessEvent {
     ...(clientWorkload
       ? { clientWorkload: { id: clientWorkload.id, name: clientWorkload.name, result: 'Identified' } }
       : {}),
+    ...(decision ? { decision: decidedOf(decision) } : {}),
     ...(decision?.policyId
       ? {
           accessPolicy: {

@@ -232,10 +232,8 @@ test('an exchange that was refused while another renewed the sign-in: the used r
   idp.exchanging = async ({ resource = '' }) => {
     if (refused.has(resource)) return undefined
     refused.add(resource)
-    if (refused.size === 1) {
-      arrived.resolve()
-      await answer.promise
-    }
+    arrived.resolve()
+    if (refused.size === 1) await answer.promise
     return 'invalid_grant'
   }
   const first = ask(undefined, 'wiki')

@@ -74,6 +74,7 @@ t.test('what a call looks like in the trail', async (t) => {
       proxyPort: 8443,
     },
     outcome: { result: 'Modified' },
+    decision: { policyVersion: 1, rule: null, reasonCode: 'allowed' },
     application: {
       mcp: {
         httpMethod: 'POST',
@@ -96,6 +97,11 @@ t.test('what a call looks like in the trail', async (t) => {
     'a name of the session, not the id that opens it',
   )
   t.match(response, { application: { mcp: { httpResponseCode: 200, durationMs: 12.3 } } })
+  t.same(
+    refused.map(({ decision }) => decision?.reasonCode),
+    ['allowed', 'allowed', 'client_workload_unknown', undefined],
+    'what policy said of it, beside what became of it',
+  )
   t.strictSame(
     refused.map(({ outcome, application: { mcp } }) => [
       outcome.result,
