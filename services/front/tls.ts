@@ -30,10 +30,10 @@ export function tlsOptions({ cert, key }: TlsFiles): TlsOptions {
   }
 }
 
-/** Throws Fault `config.invalid` that names the file. */
+/** A pair that has ended counts too. Throws Fault `config.invalid` that names the file. */
 export function loadTls(paths: TlsPaths): TlsFiles {
   try {
-    return readTlsFiles(paths)
+    return readTlsFiles(paths, null)
   } catch (error) {
     if (error instanceof TlsFileError) throw new Fault('config.invalid', { detail: error.message })
     throw error

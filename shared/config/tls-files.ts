@@ -1,5 +1,6 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { createSecureContext } from 'node:tls'
 
 /** A certificate chain and its key as PEM text, found to belong together. */
 export interface TlsFiles {
@@ -25,11 +26,17 @@ export class TlsFileError extends Error {
   }
 }
 
-/** Reads and checks both files: readable, PEM, key of the leaf, leaf not expired. Throws TlsFileError. */
-export function readTlsFiles({ certChainPath, privateKeyPath }: TlsPaths, now = Date.now()): TlsFiles {
+/**
+ * Reads and checks both files: readable, PEM to the last line, key of the leaf, leaf not expired at `now` (null: expired or
+ * not). Throws TlsFileError.
+ */
+export function readTlsFiles(
+  { certChainPath, privateKeyPath }: TlsPaths,
+  now: number | null = Date.now(),
+): TlsFiles {
   const cert = read('cert', certChainPath)
   const leaf = parseLeaf(cert, certChainPath)
-  if (Date.parse(leaf.validTo) <= now) {
+  if (now !== null && Date.parse(leaf.validTo) <= now) {
     throw new TlsFileError('cert', `the certificate in ${certChainPath} expired on ${leaf.validTo}`)
   }
   return pair(cert, leaf, read('key', privateKeyPath), { cert: certChainPath, key: privateKeyPath })
@@ -56,6 +63,10 @@ function pair(
   if (!leaf.checkPrivateKey(privateKey)) {
     throw new TlsFileError('key', `${names.key} is not the key of the certificate in ${names.cert}`)
   }
+  // The chain behind the leaf, and what OpenSSL thinks of key and signatures: whoever serves the pair asks the same.
+  parse('cert', `${names.cert} holds a damaged chain, or a key or signature too weak for TLS`, () =>
+    createSecureContext({ cert, key }),
+  )
   return { cert, key, leaf }
 }
 

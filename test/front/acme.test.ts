@@ -7,7 +7,13 @@ import { connect as connectTls } from 'node:tls'
 import t from 'tap'
 import { Challenges } from '../../services/front/acme/challenges.ts'
 import { parseClientHello } from '../../services/front/acme/client-hello.ts'
-import { describeTrouble, isUrgent, renewalTime, retryWaitMs } from '../../services/front/acme/schedule.ts'
+import {
+  describeTrouble,
+  isUrgent,
+  renewalTime,
+  retryWaitMs,
+  waitUntil,
+} from '../../services/front/acme/schedule.ts'
 import { AcmeStore, freshState } from '../../services/front/acme/store.ts'
 import { makeCertificate } from '../supervisor/certificates.ts'
 import { ask } from './requests.ts'
@@ -99,11 +105,17 @@ t.test('when to renew, and when a failure is an alarm', async (t) => {
   t.ok(retryWaitMs(40, 1, () => 0) >= 30_000 && retryWaitMs(40, 1, most) <= 600_000)
 
   const failed = { ...freshState, failures: 3, lastError: { at: 0, text: 'no route' } }
-  t.equal(describeTrouble(freshState, life, 0), null)
-  t.match(describeTrouble(freshState, null, 0), /^a self-signed certificate is served until/)
-  t.match(describeTrouble(failed, null, 0), /3 attempts failed, last: no route$/)
-  t.match(describeTrouble(failed, life, 80 * day), /ends in 10 days; 3 attempts failed/)
-  t.match(describeTrouble(failed, life, 90 * day + 3 * 3_600_000), /ended 3 hours ago/)
+  t.equal(describeTrouble(freshState, life, true, 0), null)
+  t.match(describeTrouble(freshState, null, true, 0), /^a self-signed certificate is served until/)
+  t.match(describeTrouble(failed, null, true, 0), /3 attempts failed, last: no route$/)
+  t.match(describeTrouble(failed, life, true, 80 * day), /ends in 10 days; 3 attempts failed/)
+  t.match(describeTrouble(failed, life, true, 90 * day + 3 * 3_600_000), /ended 3 hours ago/)
+  t.equal(describeTrouble(failed, life, false, 30 * day), null, 'what failed when a clock was wrong')
+
+  t.ok(isUrgent(life, 10 * day, { end: 9 * day }), 'the server wanted it renewed by now')
+  t.notOk(isUrgent(life, 10 * day, { end: 11 * day }))
+  t.equal(waitUntil(5_000, 1_000, day), 5_000)
+  t.equal(waitUntil(400 * day, 1_000, day), 1_000, 'the clock was a year ahead when it was written')
 })
 
 t.test('a store that was cut off or edited by hand is made anew, not trusted', async (t) => {
@@ -123,49 +135,6 @@ t.test('a store that was cut off or edited by hand is made anew, not trusted', a
   await store.saveAccount({ directoryUrl: 'https://ca.example/dir', url: 'https://ca.example/1', key: 'k' })
   t.match(store.account('https://ca.example/dir'), { url: 'https://ca.example/1' })
   t.equal(store.account('https://other.example/dir'), undefined, 'an account belongs to its server')
-})
-
-t.test('a replaced pair of files is served without a signal; one that does not fit is not', async (t) => {
-  const dir = t.testdir()
-  const [first, second] = [makeCertificate(dir, 'first'), makeCertificate(dir, 'second')]
-  const { copyFile } = await import('node:fs/promises')
-  const live = {
-    source: 'files' as const,
-    certChainPath: join(dir, 'live.crt'),
-    privateKeyPath: join(dir, 'live.key'),
-  }
-  await copyFile(first.certChainPath, live.certChainPath)
-  await copyFile(first.privateKeyPath, live.privateKeyPath)
-  const front = await startFront(live, [])
-  t.teardown(() => front.stop())
-  const name = async (): Promise<string | undefined> => {
-    const socket = connectTls({ host: '127.0.0.1', port: front.port, rejectUnauthorized: false })
-    await once(socket, 'secureConnect')
-    const { CN } = socket.getPeerCertificate().subject
-    socket.destroy()
-    return [CN].flat()[0]
-  }
-  t.equal(await name(), 'first')
-
-  await copyFile(second.certChainPath, live.certChainPath)
-  const warned = await front.report(
-    'check',
-    ({ check, fault }) => check === 'front.certificate' && fault !== undefined,
-  )
-  t.equal(warned.status, 'running')
-  t.match(warned.fault?.detail, /is not the key of the certificate .* the one before is served/)
-  t.equal(await name(), 'first')
-
-  const healed = front.report(
-    'check',
-    (report) =>
-      report.check === 'front.certificate' &&
-      report.fault === undefined &&
-      front.reports.indexOf(report) > front.reports.indexOf(warned),
-  )
-  await copyFile(second.privateKeyPath, live.privateKeyPath)
-  await healed
-  t.equal(await name(), 'second')
 })
 
 t.test('port 443 during an order', async (t) => {

@@ -87,6 +87,14 @@ export const gateway = {
       source: 'ARCHITECTURE, front to proxy',
       text: 'Large bodies go both ways at the pace of the slower side.',
     },
+    'GW-CERT-01': {
+      source: 'docs/operators.md, Certificates',
+      text: 'PEM files are watched: half-written, mismatched, ended or unreadable ones are refused while the pair before is served.',
+    },
+    'GW-CERT-02': {
+      source: 'docs/operators.md, Certificates',
+      text: 'A front that starts with a certificate that has ended serves it, fails its check, and takes its successor.',
+    },
     'GW-TLS-06': {
       source: 'haproxy proxy-protocol.txt, 2.2',
       text: 'The PROXY header has the bytes of its specification.',

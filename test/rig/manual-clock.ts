@@ -44,6 +44,12 @@ export class ManualClock implements Clock {
     for (const sleeper of this.#sleepers) if (sleeper.until <= this.#now) sleeper.wake()
   }
 
+  /** Somebody sets the clock; who sleeps is woken, as by the end of a wait that the kernel measured. */
+  set(now: number): void {
+    this.#now = now
+    for (const sleeper of this.#sleepers) sleeper.wake()
+  }
+
   /** Ms until each sleeper wakes, shortest first. */
   get waits(): number[] {
     return [...this.#sleepers].map(({ until }) => until - this.#now).sort((a, b) => a - b)

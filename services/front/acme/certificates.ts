@@ -14,6 +14,7 @@ import {
   shareOf,
   type Validity,
   validity,
+  waitUntil,
 } from './schedule.ts'
 import { type AcmeState, AcmeStore } from './store.ts'
 
@@ -24,6 +25,8 @@ const lockedMs = 5_000
 const longestSleepMs = 3_600_000
 /** Where the server's renewal information could not be had. */
 const infoRetryMs = 3_600_000
+/** No wait that is kept is longer: not the server's Retry-After, not the time between two looks at its information. */
+const longestWaitMs = 86_400_000
 
 export interface AcmeParts extends SourceParts {
   /** Whether port 80 is ours to answer on. */
@@ -72,28 +75,29 @@ export class AcmeCertificates implements CertificateSource {
     this.#running = Promise.resolve()
   }
 
-  /** Serves what the store has, else a stopgap, and begins to look after it. */
+  /**
+   * Serves what the store has, else a stopgap, and begins to look after it. One that has ended is served too: with a stopgap in
+   * its place a restart would turn the alarm off.
+   */
   static async open(settings: AcmeSettings, parts: AcmeParts): Promise<AcmeCertificates> {
     const store = new AcmeStore(settings.dir)
     await store.open()
-    const now = parts.clock.now()
     const held = store.certificate()
-    const usable = held !== undefined && validity(held.leaf).to > now
-    const tls = usable ? held : await selfSigned(settings.domains, now)
-    const source = new AcmeCertificates(settings, parts, store, tls, usable)
+    const tls = held ?? (await selfSigned(settings.domains, parts.clock.now()))
+    const source = new AcmeCertificates(settings, parts, store, tls, held !== undefined)
     source.#running = source.#lookAfter()
     return source
   }
 
   get notice(): string | null {
-    return describeTrouble(this.#state, this.#validity(), this.#parts.clock.now())
+    return describeTrouble(this.#state, this.#validity(), this.#due(), this.#parts.clock.now())
   }
 
   get figures(): Record<string, string | number> {
     const { failures, issued, lastError } = this.#state
     return {
       acmeIssued: issued,
-      acmeFailures: failures,
+      acmeFailures: this.#due() ? failures : 0,
       ...(this.#issued ? { certificateRenewal: new Date(this.#renewAt()).toISOString() } : {}),
       ...(lastError
         ? { acmeLastError: lastError.text, acmeLastErrorAt: new Date(lastError.at).toISOString() }
@@ -123,7 +127,18 @@ export class AcmeCertificates implements CertificateSource {
   #renewAt(): number {
     const { leaf } = this.tls
     if (!this.#issued || !this.#settings.domains.every((name) => leaf.checkHost(name))) return 0
-    return Math.max(this.#notBefore, renewalTime(validity(leaf), shareOf(leaf), this.#renewalInfo()))
+    const notBefore = waitUntil(this.#notBefore, this.#parts.clock.now(), longestWaitMs)
+    return Math.max(notBefore, renewalTime(validity(leaf), shareOf(leaf), this.#renewalInfo()))
+  }
+
+  #due(): boolean {
+    return this.#renewAt() <= this.#parts.clock.now()
+  }
+
+  /** 0 where nothing is waited for. */
+  #nextAttemptAt(): number {
+    if (this.#impatient) return 0
+    return waitUntil(this.#state.nextAttemptAt, this.#parts.clock.now(), longestWaitMs)
   }
 
   /** What the server said of the certificate that is served; not of one before it. */
@@ -136,7 +151,7 @@ export class AcmeCertificates implements CertificateSource {
     const { clock } = this.#parts
     while (!this.#closed.signal.aborted) {
       const now = clock.now()
-      const attemptAt = Math.max(this.#renewAt(), this.#impatient ? 0 : this.#state.nextAttemptAt)
+      const attemptAt = Math.max(this.#renewAt(), this.#nextAttemptAt())
       const infoAt = this.#infoDueAt()
       if (attemptAt <= now) {
         if (!(await this.#attempt())) await this.#pause(lockedMs)
@@ -162,7 +177,7 @@ export class AcmeCertificates implements CertificateSource {
     try {
       // Another process may have ordered, or failed, while we waited.
       this.#state = this.#store.state()
-      if (this.#adopt() || (this.#state.nextAttemptAt > clock.now() && !this.#impatient)) return true
+      if (this.#adopt() || this.#nextAttemptAt() > clock.now()) return true
       this.#impatient = false
       await this.#order()
     } finally {
@@ -214,7 +229,7 @@ export class AcmeCertificates implements CertificateSource {
         nextAttemptAt: now + wait,
         lastError: { at: now, text: error instanceof Fault ? (error.detail ?? error.code) : explain(error) },
       })
-      const level = certificate && !isUrgent(certificate, now) ? 'warn' : 'error'
+      const level = certificate && !isUrgent(certificate, now, this.#renewalInfo()) ? 'warn' : 'error'
       log[level](
         { retryInSecs: Math.ceil(wait / 1000), notice: this.notice },
         'no certificate could be ordered',
@@ -237,7 +252,8 @@ export class AcmeCertificates implements CertificateSource {
 
   #infoDueAt(): number {
     if (!this.#issued) return Number.POSITIVE_INFINITY
-    return this.#renewalInfo()?.nextCheckAt ?? this.#nextInfoTry
+    const at = this.#renewalInfo()?.nextCheckAt ?? this.#nextInfoTry
+    return waitUntil(at, this.#parts.clock.now(), longestWaitMs)
   }
 
   async #askRenewalInfo(): Promise<void> {
@@ -313,6 +329,8 @@ export class AcmeCertificates implements CertificateSource {
   }
 }
 
-/** The server does not know our account any more (RFC 8555 §6.7): the next attempt makes a new one. */
+/** The server does not know or want our account any more (RFC 8555 §6.7, §7.3.6): the next attempt makes a new one. */
 const isAccountGone = (error: unknown): boolean =>
-  /accountDoesNotExist|account.*(not found|not exist)|no account/i.test((error as Error).message)
+  /accountDoesNotExist|account.*(not found|not exist|not valid|deactivated|revoked)|no account/i.test(
+    (error as Error).message,
+  )

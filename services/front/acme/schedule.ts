@@ -46,17 +46,33 @@ export function retryWaitMs(failures: number, leftMs: number | null, random: () 
   return backoffMs(failures, { baseMs: 5_000, capMs, floorMs: without ? 2_000 : 30_000, random })
 }
 
-/** Whether a failing renewal is an alarm by now. */
-export const isUrgent = ({ from, to }: Validity, now: number): boolean => to - now < (to - from) * alarmShare
+/**
+ * Whether a failing renewal is an alarm by now: little of the life is left, or the window that the server suggested is over;
+ * then it may be about to revoke.
+ */
+export const isUrgent = (
+  { from, to }: Validity,
+  now: number,
+  suggested: { readonly end: number } | null = null,
+): boolean => to - now < (to - from) * alarmShare || (suggested !== null && suggested.end < now)
+
+/** A wait until `at` that is longer than any we make was made by a clock that has been set back since: it is over. */
+export const waitUntil = (at: number, now: number, longestMs: number): number =>
+  at - now > longestMs ? now : at
 
 /** What an operator reads in `status`; null while all is well. */
-export function describeTrouble(state: AcmeState, certificate: Validity | null, now: number): string | null {
+export function describeTrouble(
+  state: AcmeState,
+  certificate: Validity | null,
+  due: boolean,
+  now: number,
+): string | null {
   const last = state.lastError ? `${count(state.failures)} failed, last: ${state.lastError.text}` : null
   if (certificate === null) {
     const until = 'a self-signed certificate is served until the first one is issued'
     return last ? `${until}; ${last}` : until
   }
-  if (last === null || state.failures === 0) return null
+  if (last === null || state.failures === 0 || !due) return null
   const left = certificate.to - now
   return left > 0
     ? `renewal is due and fails, the certificate ends in ${span(left)}; ${last}`

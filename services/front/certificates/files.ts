@@ -5,11 +5,13 @@ import { loadTls } from '../tls.ts'
 import type { CertificateSource, SourceParts } from './source.ts'
 
 /** Whoever renews the files may write them one after the other: a pair that does not fit is looked at again. */
-const lookEveryMs = 5_000
+const lookEveryMs = 4_000
+/** Files that are being written are left alone until they were not touched for so long. */
+const settleMs = 500
 
 /**
- * The two PEM files of the operator, watched: a pair that was replaced is served within `lookEveryMs`, without a
- * signal. Watching is by `stat`, which follows links and sees files that were renamed into place.
+ * The two PEM files of the operator, watched: a pair that was replaced is served within five seconds, without a signal.
+ * One that ended is served at the start, where there is none before it: it fails the check, and its successor is waited for. Watching is by `stat`, which follows links and sees files that were renamed into place.
  */
 export class FileCertificates implements CertificateSource {
   tls: TlsFiles
@@ -40,6 +42,11 @@ export class FileCertificates implements CertificateSource {
 
   #take(): void {
     const tls = loadTls(this.#paths)
+    const now = this.#parts.clock.now()
+    if (Date.parse(tls.leaf.validTo) <= now && Date.parse(this.tls.leaf.validTo) > now) {
+      const detail = `the certificate in ${this.#paths.certChainPath} expired on ${tls.leaf.validTo}`
+      throw new Fault('config.invalid', { detail })
+    }
     this.notice = null
     if (tls.cert === this.tls.cert && tls.key === this.tls.key) return
     this.tls = tls
@@ -51,9 +58,14 @@ export class FileCertificates implements CertificateSource {
     for (;;) {
       await clock.sleep(lookEveryMs, this.#closed.signal).catch(() => {})
       if (this.#closed.signal.aborted) return
-      const now = fingerprint(this.#paths)
+      let now = fingerprint(this.#paths)
       if (now === this.#seen && this.notice === null) continue
       const again = now === this.#seen
+      for (let before = again ? now : ''; before !== now && !this.#closed.signal.aborted; ) {
+        before = now
+        await clock.sleep(settleMs, this.#closed.signal).catch(() => {})
+        now = fingerprint(this.#paths)
+      }
       this.#seen = now
       try {
         this.#take()
@@ -66,12 +78,16 @@ export class FileCertificates implements CertificateSource {
   }
 }
 
-/** Changes when one of the files does. */
+/** Changes when one of the files does, or the right to look at it. */
 function fingerprint({ certChainPath, privateKeyPath }: TlsPaths): string {
   return [certChainPath, privateKeyPath]
     .map((path) => {
-      const found = statSync(path, { throwIfNoEntry: false, bigint: true })
-      return found ? `${found.dev}:${found.ino}:${found.size}:${found.mtimeNs}` : 'absent'
+      try {
+        const { dev, ino, size, mtimeNs, mode } = statSync(path, { bigint: true })
+        return `${dev}:${ino}:${size}:${mtimeNs}:${mode}`
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code ?? 'unreadable'
+      }
     })
     .join(' ')
 }

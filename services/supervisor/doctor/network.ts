@@ -171,6 +171,9 @@ function judge(
         : 'agents will refuse it; of a private authority: --ca <its PEM file>, and the agents must trust it too',
     )
   }
-  if (days < (acme ? 7 : 14)) return warning(`ends in ${days} days, on ${certificate.valid_to}`, renew)
+  // Some last for days alone: what counts is whether its renewal is late.
+  const renewal = Date.parse(patient.running?.summary.certificate?.renewalAt ?? '')
+  if (days < (acme ? 7 : 14) && !(renewal > patient.now()))
+    return warning(`ends in ${days} days, on ${certificate.valid_to}`, renew)
   return ok(`for ${host}, trusted, ends in ${days} days`)
 }

@@ -1,13 +1,14 @@
 import { spawn } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, get as httpsGet } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pino from 'pino'
 import t, { type Test } from 'tap'
 import { AcmeCertificates } from '../../../services/front/acme/certificates.ts'
+import { loadAcme } from '../../../services/front/acme/client.ts'
 import { AcmeStore } from '../../../services/front/acme/store.ts'
 import { Stapling } from '../../../services/front/certificates/stapling.ts'
 import { createRedirectServer } from '../../../services/front/redirect.ts'
@@ -88,7 +89,11 @@ async function scene(t: Test, options: Partial<PebbleOptions> = {}) {
       clock.advance(5_000)
     }
   }
-  return { dir, pebble, clock, lines, served, open, issued, idle }
+  const close = async (source: AcmeCertificates): Promise<void> => {
+    sources.splice(sources.indexOf(source), 1)
+    await source.close()
+  }
+  return { dir, pebble, clock, lines, served, open, close, issued, idle }
 }
 
 t.test('renews around two thirds of the life, once', async (t) => {
@@ -143,6 +148,80 @@ t.test('an ACME server that is dead for the whole window is no silence', async (
   clock.advance(1_000)
   await idle()
   t.match(source.notice, /the issued certificate ended on .*: is the clock of this machine right\?/)
+})
+
+t.test('a folder that was restored on another machine goes on where it was', async (t) => {
+  const { open, close, dir, clock, served, issued, idle } = await scene(t)
+  const source = await open()
+  await issued(1)
+  await close(source)
+  const account = (folder: string): unknown =>
+    JSON.parse(readFileSync(join(dir, folder, 'account.json'), 'utf8'))
+  // As by tar, without what is only there while an order runs.
+  cpSync(join(dir, 'acme'), join(dir, 'restored'), { recursive: true })
+  const restored = await open({ dir: join(dir, 'restored') })
+  t.equal(restored.tls.cert, source.tls.cert, 'the certificate is served at once')
+  t.equal(restored.notice, null)
+  await idle()
+  t.equal(served.length, 1, 'and nothing is ordered')
+  clock.advance((Date.parse(source.tls.leaf.validTo) - clock.now()) * 0.7)
+  await issued(2)
+  t.same(account('restored'), account('acme'), 'renewed with the account that came along')
+})
+
+t.test('an account that was deactivated at the server is replaced by a new one', async (t) => {
+  const { open, dir, pebble, clock, issued, lines } = await scene(t)
+  const source = await open()
+  await issued(1)
+  const path = join(dir, 'acme', 'account.json')
+  const before = JSON.parse(readFileSync(path, 'utf8')) as { key: string; url: string }
+  const { acme, close } = await loadAcme(pebble.caPath)
+  const client = new acme.Client({
+    directoryUrl: pebble.directoryUrl,
+    accountKey: before.key,
+    accountUrl: before.url,
+  })
+  await client.updateAccount({ status: 'deactivated' } as Parameters<typeof client.updateAccount>[0])
+  close()
+  clock.advance((Date.parse(source.tls.leaf.validTo) - clock.now()) * 0.7)
+  await issued(2)
+  t.not((JSON.parse(readFileSync(path, 'utf8')) as { url: string }).url, before.url)
+  t.equal(lines.filter(({ msg }) => msg === 'no certificate could be ordered').length, 1)
+})
+
+t.test(
+  'a clock that was a year ahead and was set back neither stops renewals nor leaves an alarm',
+  async (t) => {
+    const { open, clock, pebble, served, issued, idle } = await scene(t)
+    const source = await open()
+    await issued(1)
+    const life = Date.parse(source.tls.leaf.validTo) - clock.now()
+    await pebble.kill()
+    clock.advance(365 * day + life)
+    await idle()
+    t.match(source.notice, /the certificate ended \d+ days ago and renewal fails/)
+    clock.set(Date.now() + life * 0.3)
+    await idle()
+    t.equal(source.notice, null, 'it is good for long')
+    t.equal(source.figures.acmeFailures, 0)
+    await pebble.start()
+    clock.set(Date.now() + life * 0.72)
+    await issued(2)
+    t.equal(served.length, 2)
+  },
+)
+
+t.test('a front that starts with a certificate that has ended keeps the alarm up', async (t) => {
+  const { open, close, clock, pebble, dir, issued, idle } = await scene(t)
+  const source = await open()
+  await issued(1)
+  await close(source)
+  await pebble.kill()
+  clock.advance(Date.parse(source.tls.leaf.validTo) - clock.now() + day)
+  const again = await open({ dir: join(dir, 'acme') })
+  t.equal(again.tls.cert, source.tls.cert, 'no stopgap that would look well')
+  await idle()
+  t.match(again.notice, /the certificate ended .* ago and renewal fails/)
 })
 
 t.test('two processes on one folder order one certificate', async (t) => {

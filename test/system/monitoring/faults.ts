@@ -43,6 +43,12 @@ export const healthy: Series = {
   [`${g}_aidr_guard_decisions_total${of('tenant_id="t",outcome="fail_open"')}`]: steady(0),
 }
 
+/** A certificate of six days, before its renewal is due. */
+export const shortLived: Series = {
+  [`${g}_certificate_expiry_timestamp_seconds${of('')}`]: steady(40_000),
+  [`${g}_certificate_renewal_timestamp_seconds${of('')}`]: steady(20_000),
+}
+
 const with_ = (name: string, labels: string, values: string): Series => ({ [`${name}${of(labels)}`]: values })
 const tenant = 'tenant_id="t"'
 
@@ -61,6 +67,10 @@ export const faults: Readonly<Record<string, Series>> = {
   McpGatewayEventsLost: with_(`${g}_events_lost_total`, 'reason="dropped"', '0+3x240'),
   McpGatewayCertificateExpires: with_(`${g}_certificate_expiry_timestamp_seconds`, '', steady(3 * 86_400)),
   McpGatewayCertificateExpiresSoon: with_(`${g}_certificate_expiry_timestamp_seconds`, '', steady(50_000)),
+  McpGatewayRenewalLate: {
+    ...with_(`${g}_certificate_expiry_timestamp_seconds`, '', steady(10_000)),
+    ...with_(`${g}_certificate_renewal_timestamp_seconds`, '', steady(60)),
+  },
   McpGatewayAcmeFails: with_(`${g}_acme_consecutive_failures`, '', steady(4)),
   McpGatewayAuthFailures: with_(
     `${g}_auth_failures_total`,

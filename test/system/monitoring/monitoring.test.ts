@@ -9,7 +9,7 @@ import { metrics } from '../../../shared/metrics/table.ts'
 import { proves } from '../../requirements.ts'
 import { scrape } from '../../rig/scrape.ts'
 import { startGateway } from '../../supervisor/rig.ts'
-import { faults, healthy, type Series } from './faults.ts'
+import { faults, healthy, type Series, shortLived } from './faults.ts'
 
 /** Debian's promtool over what operators load into Prometheus and Grafana. Fails where it is not installed. */
 const root = fileURLToPath(new URL('../../../', import.meta.url))
@@ -63,6 +63,7 @@ t.test('every alert fires on its fault and is silent on a healthy gateway', asyn
     return promtool(['test', 'rules', path])
   }
   t.equal(run([test('healthy', {}, null)]), '', 'nothing fires on a healthy gateway')
+  t.equal(run([test('six days', shortLived, null)]), '', 'nor where certificates last for days alone')
   for (const [alert, series] of Object.entries(faults))
     t.equal(run([test(alert, series, alert)]), '', `${alert} fires`)
 })
