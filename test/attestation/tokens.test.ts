@@ -1,4 +1,5 @@
-import { generateKeyPair } from 'jose'
+import { randomBytes } from 'node:crypto'
+import { exportJWK, exportSPKI, generateKeyPair, SignJWT } from 'jose'
 import { test } from 'tap'
 import { configOf } from '../control-plane/fleet/rig.ts'
 import { proves } from '../requirements.ts'
@@ -141,4 +142,54 @@ test('a Google identity token is made for the challenge, and matched by project,
   t.match(reason(fleet), /GcpProjectId \(prod-2\) matches no rule/)
   t.match(await one.attest((audience) => gcp(claims(audience, 'prod-1', false))), refusal)
   t.match(reason(fleet), /Email \(none\) matches no rule/)
+})
+
+test('keys of an OIDC issuer by JWKS, public key or shared secret, each with its own algorithms alone', async (t) => {
+  proves(t, 'TRUST-01')
+  const issuer = 'https://ci.example'
+  const secret = randomBytes(48)
+  const short = randomBytes(32)
+  const pair = await generateKeyPair('ES256', { extractable: true })
+  const spki = await exportSPKI(pair.publicKey)
+  const now = Math.floor(Date.now() / 1000)
+  const token = (alg: string, key: Parameters<SignJWT['sign']>[0]) =>
+    new SignJWT({ iss: issuer, aud: 'controllers', sub: 'vm-1', jti: randomBytes(8).toString('hex') })
+      .setProtectedHeader({ alg, kid: 'k1' })
+      .setIssuedAt(now)
+      .setExpirationTime(now + 600)
+      .sign(key)
+  const fleetWith = (keys: Record<string, unknown>) =>
+    startAttested(t, {
+      provider: 'OidcIdToken',
+      issuer,
+      audience: 'controllers',
+      matchRules: [{ attribute: 'OidcSubject', value: 'vm-1' }],
+      ...keys,
+    })
+  const jwk = { ...(await exportJWK(pair.publicKey)), kid: 'k1', alg: 'ES256' }
+  const symmetric = { symmetricKey: { value: secret.toString('base64') } }
+  const cases: [string, Record<string, unknown>, string, boolean][] = [
+    ['jwks', { jwks: { keys: [jwk] } }, await token('ES256', pair.privateKey), true],
+    ['public key', { publicKey: spki }, await token('ES256', pair.privateKey), true],
+    ['shared secret', symmetric, await token('HS256', secret), true],
+    ['its longer hash', symmetric, await token('HS384', secret), true],
+    ['a hash longer than the key', symmetric, await token('HS512', Buffer.concat([secret, secret])), false],
+    ['another secret', symmetric, await token('HS256', short), false],
+    ['a key where a secret is meant', symmetric, await token('ES256', pair.privateKey), false],
+    ['the public key as a secret', { publicKey: spki }, await token('HS256', Buffer.from(spki)), false],
+  ]
+  for (const [what, keys, identityToken, good] of cases) {
+    const fleet = await fleetWith(keys)
+    const answer = await machine(fleet).attest(() => ({ oidc: { identityToken } }))
+    t.match(answer, good ? { status: 200 } : refusal, what)
+    t.notMatch(fleet.lines.join(''), secret.toString('base64'), 'the secret is in no log')
+  }
+  for (const [keys, why] of [
+    [{ symmetricKey: { value: randomBytes(31).toString('base64') } }, /32 bytes or more in base64/],
+    [{ symmetricKey: { value: 'not base64 at all!' } }, /32 bytes or more in base64/],
+    [{ ...symmetric, publicKey: spki }, /in several ways/],
+    [{ jwks: { keys: [{ kty: 'oct', k: 'x' }] } }, /whoever verifies sign as well/],
+  ] as const) {
+    await t.rejects(fleetWith(keys), { code: 'config.invalid', detail: why })
+  }
 })

@@ -179,6 +179,19 @@ export const identity = {
       source: 'OWASP Logging, Denial of service',
       text: 'What strangers are refused does not push out what administrators did.',
     },
+    'TRUST-01': {
+      source:
+        'Documented surface: OIDC attestation by discovery URL, symmetric key, JWKS or public key; RFC 7518, 3.2',
+      text: 'Attestation takes keys by discovery, JWKS, public key or a shared secret that stays in the control plane.',
+    },
+    'TRUST-02': {
+      source: 'Documented surface: symmetric key; RFC 7518, 8.1',
+      text: 'No gateway gets a shared secret that tokens are signed with: such a trust provider is refused in words.',
+    },
+    'TRUST-03': {
+      source: 'RFC 7517, 4.5',
+      text: 'A public key without a key id verifies the tokens of its issuer, whatever id they name.',
+    },
     'CLIENT-01': {
       source: 'Documented surface: client identity type oauthScope',
       text: 'A client workload is told apart by a scope that its agents ask for.',

@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto'
 import { z } from 'zod'
+import { publicJwks, publicKey } from './direct-issuer.ts'
 import { duration, networks, text, webUrl } from './fields.ts'
 import type { Secret } from './secret.ts'
 
@@ -62,6 +63,12 @@ function matchRules(provider: AttestationProvider) {
     )
 }
 
+/** Bytes of a key in base64; 0 where it is none. */
+function keyBytes(key: Secret): number {
+  const text = key.reveal().trim()
+  return /^[A-Za-z0-9+/_-]+={0,2}$/.test(text) ? Buffer.from(text, 'base64').length : 0
+}
+
 export function createAgentControllers(secret: z.ZodType<Secret>) {
   /** PEM, several in one file as well; gives each as PEM of its own. */
   const certificates = z
@@ -118,13 +125,26 @@ export function createAgentControllers(secret: z.ZodType<Secret>) {
       signers: z.array(text).min(1).default(['metadata.azure.com']),
       matchRules: matchRules('AzureMetadataService'),
     }),
-    z.strictObject({
-      provider: z.literal('OidcIdToken'),
-      issuer: webUrl,
-      audience: text,
-      allowedNetworks: networks,
-      matchRules: matchRules('OidcIdToken'),
-    }),
+    z
+      .strictObject({
+        provider: z.literal('OidcIdToken'),
+        issuer: webUrl,
+        audience: text,
+        /** Its keys, where they are not found by discovery at the issuer: one of the three. */
+        jwks: publicJwks.optional(),
+        publicKey: publicKey.optional(),
+        /** Of tokens signed with HMAC: base64, 32 bytes or more (RFC 7518 §3.2). It stays in the control plane. */
+        symmetricKey: secret
+          .refine((key) => keyBytes(key) >= 32, 'is no key of 32 bytes or more in base64')
+          .optional(),
+        allowedNetworks: networks,
+        matchRules: matchRules('OidcIdToken'),
+      })
+      .refine(
+        ({ jwks, publicKey, symmetricKey }) =>
+          [jwks, publicKey, symmetricKey].filter((each) => each !== undefined).length <= 1,
+        'names its keys in several ways, keep one of jwks, publicKey and symmetricKey',
+      ),
     z.strictObject({
       provider: z.literal('CertificateSignedAttestation'),
       /** Roots of the certificate authorities whose machines may register. */

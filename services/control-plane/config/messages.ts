@@ -34,14 +34,21 @@ export function describeIssue(issue: Issue, schema: AnySchema, input: unknown): 
       return [
         given === undefined
           ? { path, message: `is missing, add ${article(issue.expected)}` }
-          : {
-              path,
-              message: `is ${typeName(given)}, write ${article(issue.expected)}${issue.expected === 'string' ? ' (in quotes where it looks like something else)' : ''}`,
-            },
+          : !issue.message.startsWith('Invalid')
+            ? { path, message: issue.message }
+            : {
+                path,
+                message: `is ${typeName(given)}, write ${article(issue.expected)}${issue.expected === 'string' ? ' (in quotes where it looks like something else)' : ''}`,
+              },
       ]
     case 'invalid_value':
       return [
-        { path, message: `${quoted(given)} is not one of ${issue.values.join(', ')}, choose one of them` },
+        {
+          path,
+          message: issue.message.startsWith('Invalid')
+            ? `${quoted(given)} is not one of ${issue.values.join(', ')}, choose one of them`
+            : issue.message,
+        },
       ]
     case 'invalid_union': {
       if (issue.errors.length === 0) {

@@ -1,12 +1,7 @@
-import {
-  createLocalJWKSet,
-  createRemoteJWKSet,
-  customFetch,
-  type JSONWebKeySet,
-  type JWTVerifyGetKey,
-} from 'jose'
+import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from 'jose'
 import { Agent, fetch as undiciFetch } from 'undici'
 import { Fault } from '../../../shared/faults.ts'
+import { localKeys } from '../../../shared/jwks.ts'
 import { createNetworkGuard } from '../../../shared/networks.ts'
 import type { Issuer, Snapshot } from '../../../shared/wire/snapshot.ts'
 
@@ -75,7 +70,7 @@ export class IssuerIndex {
     fetch: Fetch,
     former?: IssuerIndex,
   ): JWTVerifyGetKey | undefined {
-    if (issuer.jwks) return createLocalJWKSet(issuer.jwks as unknown as JSONWebKeySet)
+    if (issuer.jwks) return localKeys(issuer.jwks)
     if (issuer.jwksUri === undefined || !URL.canParse(issuer.jwksUri)) return undefined
     const url = new URL(issuer.jwksUri)
     if (url.protocol !== 'https:' || !hostIsTrusted(url.hostname, domains)) return undefined

@@ -168,3 +168,30 @@ t.test('identities that can not be are told, with what to write', async (t) => {
   t.equal(problem({ type: 'aembitClientId', value: 'c-1' }), '')
   t.equal(problem({ type: 'oidcIdToken', key: 'department', value: 'research' }), '')
 })
+
+t.test('a shared secret of an issuer whose tokens gateways verify is refused, with what to do', async (t) => {
+  proves(t, 'TRUST-02')
+  const problems = (oidcIdToken: Record<string, unknown>): string => {
+    try {
+      parseConfig(
+        JSON.stringify({
+          tenant: { id: 'test' },
+          gateway: { url: 'https://gw.example/mcp' },
+          identityProviders: [{ id: 'local', type: 'directory' }],
+          trustProviders: [{ id: 'corp', oidcIdToken: { issuer: 'https://idp.example', ...oidcIdToken } }],
+        }),
+        'test.yaml',
+      )
+      return ''
+    } catch (error) {
+      return String((error as { detail?: string }).detail)
+    }
+  }
+  const refused = problems({ symmetricKey: 'c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA==' })
+  t.match(refused, /symmetricKey.*gateways verify these tokens.*write jwksUri, jwks or publicKey/)
+  t.notMatch(refused, /c2VjcmV0/, 'the secret is not quoted')
+  const jwksUri = 'https://idp.example/jwks'
+  t.match(problems({ jwksUri, algorithms: ['HS256'] }), /none of RS256, ES256, PS256 and EdDSA/)
+  t.match(problems({ jwks: { keys: [{ kty: 'oct', k: 'x' }] } }), /whoever verifies sign as well/)
+  t.equal(problems({ jwksUri }), '')
+})

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import type { JWK } from 'jose'
 import type { Clock } from '../../../../shared/clock.ts'
 import { Fault } from '../../../../shared/faults.ts'
@@ -8,6 +9,7 @@ import {
   type Challenge,
   type ControllerPublicJwk,
 } from '../../../../shared/wire/attestation.ts'
+import type { ControllerTrustProvider } from '../../config/agent-controllers.ts'
 import type { Config } from '../../config/schema.ts'
 import type { AuditLog } from '../../events/audit.ts'
 import type { DatabaseSync } from '../../store/database.ts'
@@ -140,7 +142,7 @@ export function createAttestation(deps: AttestationDeps): Attestation {
       tenantId = config.tenant.id
       const next = new Map<string, { wanted: string; verifier: Verifier }>()
       for (const { id, trustProvider } of config.agentControllers) {
-        const wanted = JSON.stringify(trustProvider)
+        const wanted = wantedBy(trustProvider)
         const kept = verifiers.get(id)
         next.set(
           id,
@@ -159,4 +161,10 @@ export function createAttestation(deps: AttestationDeps): Attestation {
       await Promise.all([...verifiers.values()].map(({ verifier }) => verifier.close()))
     },
   }
+}
+
+/** What a verifier is made of, to see whether it changed; a secret serializes as dots, its digest stands for it. */
+function wantedBy(provider: ControllerTrustProvider): string {
+  const secret = provider.provider === 'OidcIdToken' ? provider.symmetricKey : undefined
+  return JSON.stringify([provider, secret ? hash('sha256', secret.reveal()) : null])
 }

@@ -1,6 +1,7 @@
-import { createRemoteJWKSet, customFetch, type JWTPayload, jwtVerify } from 'jose'
+import { createRemoteJWKSet, customFetch, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
 import { z } from 'zod'
 import type { Clock } from '../../../../shared/clock.ts'
+import { localKeys } from '../../../../shared/jwks.ts'
 import type { TrustProviderOf } from '../../config/agent-controllers.ts'
 import { createGuardedFetch } from '../../identity/guarded-fetch.ts'
 import { type Attested, EvidenceError } from './types.ts'
@@ -8,13 +9,47 @@ import { type Attested, EvidenceError } from './types.ts'
 const skewSecs = 30
 const maxLifeSecs = 25 * 3600
 const rediscoverMs = 10 * 60_000
-const algorithms = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']
+const publicAlgorithms = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+]
 const metadataSchema = z.object({ issuer: z.string(), jwks_uri: z.string() })
-type KeySet = ReturnType<typeof createRemoteJWKSet>
+/** RFC 7518 §3.2: a key is at least as long as the hash. */
+const hmacAlgorithms = [
+  ['HS256', 32],
+  ['HS384', 48],
+  ['HS512', 64],
+] as const
 
 export interface IssuerKeys {
-  current(): Promise<KeySet>
+  readonly algorithms: readonly string[]
+  current(): Promise<JWTVerifyGetKey>
   close(): Promise<void>
+}
+
+/** The keys that the configuration says, else those that the issuer publishes. */
+export function createOidcKeys(provider: TrustProviderOf<'OidcIdToken'>, clock: Clock): IssuerKeys {
+  const { jwks, publicKey, symmetricKey } = provider
+  const fixed = (algorithms: readonly string[], get: JWTVerifyGetKey): IssuerKeys => ({
+    algorithms,
+    current: async () => get,
+    close: async () => {},
+  })
+  if (symmetricKey) {
+    const key = Buffer.from(symmetricKey.reveal().trim(), 'base64')
+    const algorithms = hmacAlgorithms.filter(([, bytes]) => key.length >= bytes).map(([name]) => name)
+    return fixed(algorithms, async () => key)
+  }
+  const known = jwks ?? (publicKey && { keys: [publicKey] })
+  return known ? fixed(publicAlgorithms, localKeys(known)) : createIssuerKeys(provider, clock)
 }
 
 /** An issuer's keys, found by OpenID Connect Discovery 1.0 and fetched through the network guard. */
@@ -23,8 +58,8 @@ export function createIssuerKeys(
   clock: Clock,
 ): IssuerKeys {
   const fetch = createGuardedFetch(allowedNetworks)
-  let known: { at: number; keys: Promise<KeySet> } | undefined
-  const discover = async (): Promise<KeySet> => {
+  let known: { at: number; keys: Promise<JWTVerifyGetKey> } | undefined
+  const discover = async (): Promise<JWTVerifyGetKey> => {
     const response = await fetch(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`)
     const metadata = response.ok ? metadataSchema.safeParse(await response.json()).data : undefined
     if (metadata?.issuer !== issuer) {
@@ -34,7 +69,7 @@ export function createIssuerKeys(
       [customFetch]: (url: string, options: object) => fetch(url, { ...options }),
     })
   }
-  const current = (): Promise<KeySet> => {
+  const current = (): Promise<JWTVerifyGetKey> => {
     if (known && clock.now() - known.at < rediscoverMs) return known.keys
     const entry = { at: clock.now(), keys: discover() }
     known = entry
@@ -43,7 +78,7 @@ export function createIssuerKeys(
     })
     return entry.keys
   }
-  return { current, close: () => fetch.close() }
+  return { algorithms: publicAlgorithms, current, close: () => fetch.close() }
 }
 
 async function verifyToken(
@@ -56,7 +91,7 @@ async function verifyToken(
   let payload: JWTPayload
   try {
     const verified = await jwtVerify(token, await keys.current(), {
-      algorithms,
+      algorithms: [...keys.algorithms],
       issuer,
       audience,
       requiredClaims: ['exp', 'iat', 'sub'],

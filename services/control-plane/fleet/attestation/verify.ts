@@ -5,7 +5,7 @@ import { verifyAwsMetadata } from './aws-metadata.ts'
 import { verifyAwsRole } from './aws-role.ts'
 import { verifyAzure } from './azure.ts'
 import { verifyCertificate } from './certificate.ts'
-import { createIssuerKeys, verifyGcp, verifyOidc } from './identity-token.ts'
+import { createIssuerKeys, createOidcKeys, verifyGcp, verifyOidc } from './identity-token.ts'
 import { createSts } from './sts.ts'
 import { type Attested, type EvidenceContext, EvidenceError } from './types.ts'
 
@@ -62,7 +62,7 @@ function checker(provider: ControllerTrustProvider, clock: Clock): Checker {
       }
     }
     case 'OidcIdToken': {
-      const keys = createIssuerKeys(provider, clock)
+      const keys = createOidcKeys(provider, clock)
       return {
         check: async ({ oidc }, { now }) =>
           verifyOidc(provider, present(oidc, provider).identityToken, now, keys),
