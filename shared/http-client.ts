@@ -1,8 +1,9 @@
 import type { Readable } from 'node:stream'
 import { TextDecoder } from 'node:util'
-import { type Dispatcher, Pool } from 'undici'
+import { type Dispatcher, Pool, ProxyAgent } from 'undici'
 import type { z } from 'zod'
 import { Fault, type FaultCode } from './faults.ts'
+import { proxyFor } from './outbound-proxy.ts'
 import { AnswerFault, isFaultCode } from './problem.ts'
 import { type SseEvent, SseParser } from './sse.ts'
 import { type Problem, problemSchema } from './wire/enrolment.ts'
@@ -23,6 +24,8 @@ export interface HttpClientOptions {
   readonly maxBodyBytes?: number
   /** Sockets at most; 16 unless told. An event stream holds one. */
   readonly connections?: number
+  /** Where HTTPS_PROXY and NO_PROXY are looked up; without it no forward proxy is used. */
+  readonly proxyEnv?: Readonly<Record<string, string | undefined>>
 }
 
 export interface HttpRequest {
@@ -85,18 +88,26 @@ export function parseBase(base: string): Target {
 export function createHttpClient(options: HttpClientOptions): HttpClient {
   const { base, unreachable, rejected, timeoutMs = 10_000, maxBodyBytes = 8 << 20 } = options
   const { origin, prefix, socketPath } = parseBase(base)
-  const pool = new Pool(origin, {
+  const proxy = socketPath === null ? proxyFor(new URL(origin), options.proxyEnv ?? {}) : null
+  const limits = {
     connections: options.connections ?? 16,
     pipelining: 1,
-    connect: { timeout: timeoutMs, ...(socketPath === null ? {} : { socketPath }) },
     // Our own signals bound every wait; undici's coarse timers would only blur them.
     headersTimeout: 0,
     bodyTimeout: 0,
-  })
+  }
+  const pool = proxy
+    ? new ProxyAgent({ ...limits, uri: proxy.href, connectTimeout: timeoutMs })
+    : new Pool(origin, {
+        ...limits,
+        connect: { timeout: timeoutMs, ...(socketPath === null ? {} : { socketPath }) },
+      })
+  const through = proxy ? ` through the proxy ${proxy.host}` : ''
 
   const open = async (request: HttpRequest, signal: AbortSignal): Promise<Dispatcher.ResponseData> => {
     const json = request.body === undefined ? null : JSON.stringify(request.body)
     return pool.request({
+      origin,
       method: request.method ?? 'GET',
       path: prefix + request.path,
       headers: {
@@ -114,7 +125,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
     if (error instanceof Fault) return error
     const why = error instanceof Error ? messageOf(error) : String(error)
     return new Fault(unreachable, {
-      detail: `${request.method ?? 'GET'} ${base}${request.path}: ${why}`,
+      detail: `${request.method ?? 'GET'} ${base}${request.path}${through}: ${why}`,
       cause: error,
     })
   }

@@ -63,11 +63,16 @@ export async function all(pipeline: {
 /** Whether the store takes us. Throws `config.invalid` with why not; the password is in no message. */
 export async function checkValkey(settings: ValkeySettings, log: Logger): Promise<void> {
   const client = createValkey(settings, log)
+  // The library rejects with "Connection is closed." and says here what closed it.
+  let cause: Error | undefined
+  client.on('error', (error: Error) => {
+    cause = error
+  })
   try {
     await client.connect()
     await client.ping()
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error)
+    const why = cause?.message ?? (error instanceof Error ? error.message : String(error))
     throw new Fault('config.invalid', {
       detail: `AEMBIT_VALKEY_URL: the session store at ${settings.shown} does not take us (${why}); start it, or correct or remove the setting`,
     })

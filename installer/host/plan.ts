@@ -1,12 +1,13 @@
 import { execFile } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { dirname, join } from 'node:path'
 import type { Problem } from '../../shared/config/env.ts'
 import { type GatewayConfig, parseGatewayEnv } from '../../shared/config/gateway.ts'
 import { type ApplicationName, configFile, layouts } from './layout.ts'
-import { probeController, probePort, unitIsActive } from './probes.ts'
+import { probeController, probePort, probeStore, unitIsActive } from './probes.ts'
 import { formatSettings, mergeSettings, readKept, type Settings, settingsOf, unwritable } from './settings.ts'
-import { joined, routed } from './together.ts'
+import { joined, routed, unroutable } from './together.ts'
 import { fillUnit, tlsValues, unitValues } from './units.ts'
 
 export interface PlanOptions {
@@ -54,7 +55,11 @@ async function planOne(name: ApplicationName, options: PlanOptions): Promise<Par
   const installed = Object.keys(kept).length > 0
   const configPath = options.env.AEMBIT_CONFIG_PATH ?? existing(join(hostRoot, configFile))
   const settings = mergeSettings({ ...(together ? joined(name, configPath) : {}), ...kept }, given)
-  const problems = [...unwritable(settings), ...fixedFolders(name, given)]
+  const problems = [
+    ...unwritable(settings),
+    ...fixedFolders(name, given),
+    ...(together && name === 'aembit_agent_controller' ? unroutable(all) : []),
+  ]
   const checked = Object.fromEntries(Object.entries(settings).filter(([key]) => !(key in layout.fixed)))
 
   let config: GatewayConfig | undefined
@@ -137,15 +142,29 @@ async function probeGateway(
     .filter(([, port, ours]) => !ours && Number.isInteger(port) && port > 0 && port < 65536)
     .map(([key, port]) => probePort(key, address, port))
   if (url && URL.canParse(url) && !together) probes.push(probeController('AEMBIT_AGENT_CONTROLLER_URL', url))
+  if (config?.valkey) probes.push(probeStore('AEMBIT_VALKEY_URL', config.valkey))
   return (await Promise.all(probes)).flat()
 }
 
 async function probeControllerPorts(settings: Settings): Promise<Problem[]> {
   if (await unitIsActive('aembit_agent_controller.service')) return []
-  const probes = [probePort('AEMBIT_HTTP_PORT', '127.0.0.1', Number(settings.AEMBIT_HTTP_PORT ?? 5000))]
-  if (settings.AEMBIT_METRICS_ENABLED !== 'false') {
-    const port = Number(settings.AEMBIT_METRICS_PORT ?? 9090)
-    probes.push(probePort('AEMBIT_METRICS_PORT', '127.0.0.1', port))
+  const tls = Boolean(settings.TLS_PEM_PATH)
+  const probe = (key: string, address: string | undefined, port: number): Promise<Problem[]> =>
+    isIP(address ?? '127.0.0.1') && port > 0 && port < 65536
+      ? probePort(key, address ?? '127.0.0.1', port)
+      : Promise.resolve([])
+  const probes = [
+    tls
+      ? probe(
+          'AEMBIT_HTTPS_PORT',
+          settings.AEMBIT_HTTPS_LISTEN_ADDRESS,
+          Number(settings.AEMBIT_HTTPS_PORT ?? 5443),
+        )
+      : probe('AEMBIT_HTTP_PORT', undefined, Number(settings.AEMBIT_HTTP_PORT ?? 5000)),
+  ]
+  if (!/^(false|0|no|off)$/i.test(settings.AEMBIT_METRICS_ENABLED ?? '')) {
+    const port = Number(settings.AEMBIT_METRICS_PORT ?? (tls ? 9091 : 9090))
+    probes.push(probe('AEMBIT_METRICS_PORT', settings.AEMBIT_METRICS_LISTEN_ADDRESS, port))
   }
   return (await Promise.all(probes)).flat()
 }
@@ -180,7 +199,7 @@ function units(
   release: string,
 ): PlannedFile[] {
   const folder = join(release, 'systemd')
-  const values = unitValues(name, settings, config)
+  const values = unitValues(name, settings, config, readFileSync(join(folder, 'stdio-servers.conf'), 'utf8'))
   const tls = name === 'aembit_mcp_gateway' ? tlsValues(settings) : undefined
   return readdirSync(folder)
     .sort()

@@ -1,6 +1,10 @@
 import { execFile } from 'node:child_process'
 import { createServer } from 'node:net'
 import type { Problem } from '../../shared/config/env.ts'
+import type { ValkeySettings } from '../../shared/config/valkey-url.ts'
+import { Fault } from '../../shared/faults.ts'
+import { createLogger } from '../../shared/log.ts'
+import { checkValkey } from '../../shared/valkey.ts'
 
 const controllerTimeoutMs = 5_000
 
@@ -40,5 +44,16 @@ export async function probeController(key: string, url: string): Promise<Problem
   } catch (error) {
     const cause = (error as { cause?: { code?: string } }).cause?.code ?? (error as Error).name
     return [{ key, message: `no agent controller answers at ${url} (${cause}); install and start it first` }]
+  }
+}
+
+/** Does the session store take us? */
+export async function probeStore(key: string, settings: ValkeySettings): Promise<Problem[]> {
+  try {
+    await checkValkey(settings, createLogger('install', 'off'))
+    return []
+  } catch (error) {
+    const why = Fault.from(error).detail ?? 'it can not be asked'
+    return [{ key, message: why.replace(`${key}: `, '') }]
   }
 }

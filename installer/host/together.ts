@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { parse } from 'yaml'
 import { z } from 'zod'
+import type { Problem } from '../../shared/config/env.ts'
 import type { ApplicationName } from './layout.ts'
-import { controlPlaneSockets } from './layout.ts'
+import { controlPlaneSockets, layouts } from './layout.ts'
 import type { Settings } from './settings.ts'
 
 /** Settings that several applications have under one name; each other belongs to the gateway. */
@@ -23,6 +24,17 @@ export const routed = (name: ApplicationName, given: Settings): Settings =>
   Object.fromEntries(
     Object.entries(given).filter(([key]) => (routes[key] ?? ['aembit_mcp_gateway']).includes(name)),
   )
+
+/** Settings that `--all` has no place for: told, because dropped in silence they would be believed to act. */
+export const unroutable = (given: Settings): Problem[] =>
+  layouts.aembit_agent_controller.others
+    .filter((key) => given[key] !== undefined)
+    .map((key) => ({
+      key,
+      message:
+        'has no effect with --all, where the agent controller serves this machine alone and without TLS; leave it out, or ' +
+        'install the agent controller by itself',
+    }))
 
 const configSchema = z.object({
   tenant: z.object({ id: z.string() }),

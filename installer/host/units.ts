@@ -26,6 +26,8 @@ export function unitValues(
   name: ApplicationName,
   settings: Settings,
   config: GatewayConfig | undefined,
+  /** Lines of the unit that local servers need. */
+  stdioServers = '',
 ): Readonly<Record<string, string>> {
   const own = { CREDENTIALS: loadCredentials(credentialsOf(name, settings)) }
   if (!config) return own
@@ -33,6 +35,7 @@ export function unitValues(
     `ListenStream=${config.listen.address.includes(':') ? `[${config.listen.address}]` : config.listen.address}:${port}`
   return {
     ...own,
+    STDIO_SERVERS: config.stdioServersPath === null ? '' : stdioServers.trimEnd(),
     STOP_SECS: String(config.drainMs / 1000 + stopMarginSecs),
     // In this order: a service gets them as `https` and `http`.
     LISTEN: [config.listen.https, config.listen.http]

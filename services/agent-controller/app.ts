@@ -21,6 +21,8 @@ export interface AppDeps {
   readonly clock: Clock
   readonly random: () => number
   readonly log: Logger
+  /** Names the forward proxy to the control plane, where there is one. */
+  readonly env?: Readonly<Record<string, string | undefined>>
   /** In place of 169.254.169.254. */
   readonly metadataUrl?: string
 }
@@ -50,6 +52,7 @@ export async function startController(
     unreachable: 'control_plane.unreachable',
     rejected: 'control_plane.rejected',
     connections: 4,
+    proxyEnv: deps.env ?? {},
   })
   const controlPlane = new ControlPlane(http, clock)
   const metrics = new ControllerMetrics(build.version)

@@ -28,6 +28,7 @@ try {
     hostname: hostname(),
     clock: systemClock,
     random: Math.random,
+    env: process.env,
     log,
   })
   log.info(

@@ -60,7 +60,7 @@ export const controllerTable = {
   ),
   TLS_KEY_PATH: optional(absolutePath, null, 'its key'),
   AEMBIT_KERBEROS_ATTESTATION_ENABLED: optional(
-    onlyOff('use another attestation or a device code'),
+    onlyOff('the control plane belongs to no Kerberos realm; use another attestation or a device code'),
     false,
     'Kerberos attestation',
   ),

@@ -20,6 +20,8 @@ export interface SyncDeps {
   readonly clock: Clock
   readonly random: () => number
   readonly hostname: string
+  /** Names the forward proxy to the control plane, where there is one. */
+  readonly env?: Readonly<Record<string, string | undefined>>
   readonly adoptAfterMs?: number
   readonly scanEveryMs?: number
 }
@@ -61,6 +63,7 @@ export async function startSync(
     rejected: 'control_plane.rejected',
     maxBodyBytes: 64 << 20,
     connections: 32,
+    proxyEnv: deps.env ?? {},
   })
   const enrolment = new Enrolment({
     controller,

@@ -5,5 +5,10 @@ import { version } from '../../shared/version.ts'
 import { startSync } from './app.ts'
 
 runChild('sync', version, (context) =>
-  startSync(context, { clock: systemClock, random: Math.random, hostname: hostname() }),
+  startSync(context, {
+    clock: systemClock,
+    random: Math.random,
+    hostname: hostname(),
+    env: process.env,
+  }),
 )

@@ -84,6 +84,8 @@ t.test('every problem of the environment is told at once, with exit code 2', asy
     AEMBIT_MANAGED_TLS_HOSTNAME: 'host.test',
     TLS_PEM_PATH: '/nonexistent/chain.pem',
     AEMBIT_ATTESTATION: 'magic',
+    AEMBIT_KERBEROS_ATTESTATION_ENABLED: 'true',
+    AEMBIT_METRICS_ENABLED: 'perhaps',
     AEMBIT_HTTPS_LISTEN_ADDRESS: 'everywhere',
     AEMBIT_CONTROL_PLANE_URL: 'http://cp.example',
     AEMBIT_ENROLMENT_SECRET_PATH: '/nonexistent/secret',
@@ -99,12 +101,25 @@ t.test('every problem of the environment is told at once, with exit code 2', asy
     'TLS_KEY_PATH: is needed beside TLS_PEM_PATH',
     'AEMBIT_ATTESTATION: must be one of auto, aws, azure, gcp, oidc, certificate',
     'AEMBIT_HTTPS_LISTEN_ADDRESS: must be an IP address',
+    'AEMBIT_KERBEROS_ATTESTATION_ENABLED: is not supported by this version: the control plane belongs to no Kerberos realm; use',
+    'AEMBIT_METRICS_ENABLED: must be true or false',
     'AEMBIT_CONTROL_PLANE_URL: must be https',
     'AEMBIT_ENROLMENT_SECRET_PATH: /nonexistent/secret can not be read (ENOENT)',
   ]) {
     t.ok(seen.err.includes(line), line)
   }
   t.notMatch(seen.err, '12345')
+})
+
+t.test('the documented log levels, in any case', (t) => {
+  for (const level of ['fatal', 'ERROR', 'Warning', 'information', 'debug', 'VERBOSE']) {
+    const read = parseControllerEnv({ AEMBIT_TENANT_ID: 'acme', AEMBIT_LOG_LEVEL: level })
+    t.match(read, { ok: { logLevel: level.toLowerCase() } }, level)
+  }
+  t.match(parseControllerEnv({ AEMBIT_TENANT_ID: 'acme', AEMBIT_METRICS_ENABLED: 'FALSE' }), {
+    ok: { metrics: null },
+  })
+  t.end()
 })
 
 t.test('defaults and exclusions of the documented names', async (t) => {

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -8,8 +8,9 @@ import t from 'tap'
 import { layouts } from '../../installer/host/layout.ts'
 import { type PlannedFile, plan } from '../../installer/host/plan.ts'
 import { formatSettings, mergeSettings, readKept } from '../../installer/host/settings.ts'
-import { joined, routed } from '../../installer/host/together.ts'
-import { fillUnit } from '../../installer/host/units.ts'
+import { joined, routed, unroutable } from '../../installer/host/together.ts'
+import { fillUnit, unitValues } from '../../installer/host/units.ts'
+import { parseGatewayEnv } from '../../shared/config/gateway.ts'
 import { makeCertificate } from '../supervisor/certificates.ts'
 import { freePort } from '../supervisor/rig.ts'
 
@@ -127,6 +128,13 @@ t.test('one problem, one line', async (t) => {
     ['a malformed time-out', { AEMBIT_MCP_GATEWAY_TIMEOUT: 'tools_list=3' }, /^AEMBIT_MCP_GATEWAY_TIMEOUT/],
     ['a misspelt setting', { AEMBIT_LOGLEVEL: 'info' }, /AEMBIT_LOGLEVEL.*did you mean AEMBIT_LOG_LEVEL/],
     ['a folder of systemd', { AEMBIT_STATE_DIR: '/srv/x' }, /^AEMBIT_STATE_DIR: is \/var\/lib/],
+    [
+      'a session store that does not answer',
+      { AEMBIT_VALKEY_URL: `redis://gw:hidden@127.0.0.1:${closed}/1` },
+      new RegExp(
+        `^AEMBIT_VALKEY_URL: the session store at redis://127\\.0\\.0\\.1:${closed}/1 does not take us .*ECONNREFUSED`,
+      ),
+    ],
     ['a quote', { AEMBIT_VALKEY_URL: 'redis://a"b' }, /AEMBIT_VALKEY_URL: can not hold quotes/],
   ]
   for (const [what, change, expected] of rows) {
@@ -134,6 +142,29 @@ t.test('one problem, one line', async (t) => {
     t.equal(problems.length, 1, `${what}: ${problems.join(' | ')}`)
     t.match(problems[0], expected, what)
   }
+})
+
+t.test('local servers loosen the unit, and only where they are configured', (t) => {
+  const read = parseGatewayEnv(settings)
+  if ('problems' in read) throw new Error(JSON.stringify(read.problems))
+  const of = (file: string): string => readFileSync(join(release, 'systemd', file), 'utf8')
+  const unit = (stdioServersPath: string | null): string => {
+    const config = { ...read.ok, stdioServersPath }
+    const values = unitValues('aembit_mcp_gateway', settings, config, of('stdio-servers.conf'))
+    return fillUnit(of('aembit_mcp_gateway.service'), values)
+  }
+  const directives = (text: string): string[] => text.split('\n').filter((line) => /^\w+=/.test(line))
+  const tight = directives(unit(null))
+  t.notOk(tight.includes('RestrictNamespaces=user mnt pid ipc'))
+  const loose = unit('/etc/stdio-servers.yaml')
+  t.ok(loose.indexOf('RestrictNamespaces=yes') < loose.indexOf('RestrictNamespaces=user'), 'the later counts')
+  t.match(loose, /RestrictNamespaces=user mnt pid ipc\n[^[]*\n\n\[Install\]/)
+  t.same(
+    directives(loose).filter((line) => tight.includes(line)),
+    tight,
+    'and everything else stays',
+  )
+  t.end()
 })
 
 t.test('a controller without a registration stands against it', async (t) => {
@@ -177,6 +208,8 @@ t.test('three on one machine: each gets what is its own', async (t) => {
     AEMBIT_CONTROL_PLANE_SOCKET: '/run/aembit_control_plane/public.sock',
   })
   t.match(joined('aembit_agent_controller', config), { AEMBIT_TENANT_ID: 'acme' })
+  t.match(unroutable({ ...given, TLS_PEM_PATH: '/c.pem' }), [{ key: 'TLS_PEM_PATH', message: /--all/ }])
+  t.same(unroutable(given), [], 'what --all has a place for')
   t.same(joined('aembit_agent_controller', join(dir, 'absent')).AEMBIT_TENANT_ID, undefined)
 })
 

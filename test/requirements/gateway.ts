@@ -227,6 +227,10 @@ export const gateway = {
       source: 'Documented surface: 5443 HTTPS and 5000 closed, metrics 9091 HTTPS',
       text: 'With a certificate the controller serves HTTPS alone, metrics too, and a renewed certificate without a restart.',
     },
+    'AC-PROXY-01': {
+      source: 'Documented surface: HTTP(S)_PROXY/NO_PROXY by drop-in',
+      text: 'What the controller says to the control plane goes through the forward proxy that HTTPS_PROXY names.',
+    },
     'AC-HEALTH-01': {
       source: 'Documented surface: UI disconnected after 90 s without',
       text: 'A machine that is silent for 90 seconds is shown as disconnected, once, and its return too.',

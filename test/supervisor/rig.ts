@@ -49,10 +49,16 @@ export interface GatewayRigOptions {
 const main = fileURLToPath(new URL('fakes/gateway.ts', import.meta.url))
 
 export function freePort(): number {
-  const socket = bindTcp('127.0.0.1', 0, 'TEST')
-  socket.close()
-  return socket.port
+  for (;;) {
+    const socket = bindTcp('127.0.0.1', 0, 'TEST')
+    socket.close()
+    if (given.has(socket.port)) continue
+    given.add(socket.port)
+    return socket.port
+  }
 }
+/** The kernel may give a port that was closed a moment ago once more. */
+const given = new Set<number>()
 
 /** Starts supervisor and front, real ones, with small proxies and sync. Call `stop` in a teardown. */
 export function startGateway({

@@ -16,10 +16,11 @@ import { controlPlaneYaml } from '../../installer/quickstart/config.ts'
 import { ensureDevelopmentTls } from '../../installer/quickstart/development-ca.ts'
 import { withServers } from '../rig/servers.ts'
 import { users } from '../rig/world.ts'
+import type { Answer, ClientOptions } from './client.ts'
 import { Container, type Ran } from './container.ts'
 import type { LoadOptions, Window } from './load.ts'
 import { makeRelease, sabotage, varyRelease } from './releases.ts'
-import { debian } from './rootfs.ts'
+import { rootfs, type Shell, setShell } from './rootfs.ts'
 
 const here = (file: string): string => fileURLToPath(new URL(file, import.meta.url))
 const upstreamPort = 8460
@@ -47,11 +48,15 @@ export class Scene {
     this.#tls = tls
   }
 
-  static async set(cache: string, { suite, repack }: { suite: string; repack: boolean }): Promise<Scene> {
+  static async set(
+    cache: string,
+    { suite, shell, repack }: { suite: string; shell: Shell; repack: boolean },
+  ): Promise<Scene> {
     const release = join(cache, 'release')
     if (repack || !existsSync(release)) makeRelease(release)
-    const box = await Container.boot(debian(suite, cache), cache)
+    const box = await Container.boot(rootfs(suite, cache), cache)
     try {
+      setShell(box.root, shell)
       const place = (name: Release): string => join(box.root, 'srv', name)
       cpSync(release, place('first'), { recursive: true })
       varyRelease(release, place('second'), '99.0.0', () => {})
@@ -75,6 +80,13 @@ export class Scene {
       await box.stop()
       throw error
     }
+  }
+
+  /** Which machine this is, in one line. */
+  facts(): Promise<string> {
+    return this.box.sh(
+      '. /etc/os-release; echo "$PRETTY_NAME, $(systemctl --version | head -n 1), sh is $(readlink /usr/bin/sh)"',
+    )
   }
 
   /** What an install of all three is given. */
@@ -161,6 +173,16 @@ export class Scene {
     let text = ''
     for await (const piece of child.stdout!) text += String(piece)
     return text.trim()
+  }
+
+  /** Calls of Ann's, in one session; what each answered. */
+  async calls(calls: ClientOptions['calls']): Promise<Answer[]> {
+    const { email, password } = users.ann
+    const options = { url: 'https://localhost/mcp', caPath: this.caPath, email, password, calls }
+    const child = this.box.onItsNetwork([process.execPath, here('client.ts'), JSON.stringify(options)])
+    let text = ''
+    for await (const piece of child.stdout!) text += String(piece)
+    return JSON.parse(text || '[]') as Answer[]
   }
 
   async load(options: Partial<LoadOptions> = {}): Promise<Load> {

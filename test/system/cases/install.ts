@@ -38,6 +38,7 @@ export const cases: readonly Case[] = [
   ),
   {
     name: 'refused: a taken port, with the name of who has it',
+    short: true,
     run: async (scene) => {
       const before = await scene.traces()
       const script = "require('node:net').createServer().listen(443, '127.0.0.1', () => console.log('taken'))"
@@ -109,6 +110,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: '--check says yes and changes nothing',
+    short: true,
     run: async (scene) => {
       const before = await scene.traces()
       const { code, stdout, stderr } = await scene.install('first', ['--all', '--check'], scene.settings)
@@ -119,6 +121,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'a first install that does not become ready goes back without a trace',
+    short: true,
     run: async (scene) => {
       const before = await scene.traces()
       const { code, stderr } = await scene.install('broken', ['--all', '--wait', '20'], scene.settings)
@@ -129,6 +132,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'install --all: three services run; the gateway within 10 s of its start',
+    short: true,
     run: async (scene, note) => {
       const began = Date.now()
       const { code, stderr } = await scene.install('first', ['--all'], scene.settings)
@@ -154,6 +158,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'two installs at once: the second is refused',
+    short: true,
     run: async (scene) => {
       const [one, two] = await Promise.all([
         scene.install('first', ['--all']),

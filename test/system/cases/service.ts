@@ -6,6 +6,7 @@ const gateway = 'aembit_mcp_gateway'
 export const cases: readonly Case[] = [
   {
     name: 'the documented commands: status, restart, stop, start',
+    short: true,
     run: async (scene) => {
       assert.match(await scene.box.sh(`systemctl status ${gateway}`), /Active: active \(running\)/)
       await untilServing(scene)
@@ -25,6 +26,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'logs in a namespace of their own, with limits',
+    short: true,
     run: async (scene) => {
       const lines = await scene.box.sh(`journalctl --namespace ${gateway} -n 100 -o cat`)
       assert.match(lines, /"msg":"ready"/)
@@ -37,6 +39,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'metrics on 9091',
+    short: true,
     run: async (scene) => {
       const text = await scene.node(
         `fetch('http://localhost:9091/metrics').then((r) => r.text()).then(console.log)`,
@@ -47,6 +50,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'systemd-analyze security: 1.5 or better, for each service',
+    short: true,
     run: async (scene, note) => {
       for (const unit of [
         gateway,
@@ -94,6 +98,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: "what is secret on disk is root's or one service's alone",
+    short: true,
     run: async (scene) => {
       const modes = await scene.box.sh(
         'stat -c "%a %U %G %n" /etc/aembit_*/*.env /var/lib/aembit_* /run/aembit_mcp_gateway_tls /run/aembit_mcp_gateway_tls/* /var/lib/aembit_control_plane/*',
@@ -121,6 +126,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'no capability, no way to new privileges, a seccomp filter, no core dump: all processes of all services',
+    short: true,
     run: async (scene) => {
       for (const unit of [gateway, 'aembit_control_plane', 'aembit_agent_controller']) {
         const pids = await scene.box.sh(`cat /sys/fs/cgroup/system.slice/${unit}.service/cgroup.procs`)

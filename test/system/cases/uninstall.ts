@@ -4,6 +4,7 @@ import type { Case } from '../case.ts'
 export const cases: readonly Case[] = [
   {
     name: 'uninstall: services and programs go, settings and state stay; an install takes them up again',
+    short: true,
     run: async (scene) => {
       const { code, stderr } = await scene.uninstall([])
       assert.equal(code, 0, stderr)
@@ -18,6 +19,7 @@ export const cases: readonly Case[] = [
   },
   {
     name: 'uninstall --all --purge: nothing is left',
+    short: true,
     run: async (scene) => {
       await scene.box.sh('rm -f /etc/aembit_control_plane/weather.key')
       const { code, stderr } = await scene.uninstall(['--all', '--purge'])
