@@ -86,6 +86,57 @@ export const cases: readonly Case[] = [
     },
   },
   {
+    name: 'refused: several things at once, each in a line of its own',
+    run: async (scene) => {
+      const before = await scene.traces()
+      const { code, stderr } = await scene.install('first', ['--all'], {
+        ...scene.settings,
+        AEMBIT_TLS_CERT_CHAIN_PATH: '/etc/hosts',
+        AEMBIT_MCP_SESSION_IDLE_TTL_SECS: '1209601',
+        AEMBIT_MCP_GATEWAY_TIMEOUT: 'tools_list=0s',
+        AEMBIT_VALKEY_URL: 'redis://gw:hidden@127.0.0.1:9',
+        TLS_PEM_PATH: '/srv/tls/localhost.pem',
+      })
+      assert.equal(code, 2, stderr)
+      assert.match(stderr, /problems: 4\n/)
+      const keys = [...stderr.matchAll(/^ {2}(\w+): /gm)].map(([, key]) => key)
+      assert.deepEqual(keys.sort(), [
+        'AEMBIT_MCP_GATEWAY_TIMEOUT',
+        'AEMBIT_MCP_SESSION_IDLE_TTL_SECS',
+        'AEMBIT_TLS_CERT_CHAIN_PATH',
+        'TLS_PEM_PATH',
+      ])
+      assert.doesNotMatch(stderr, /hidden| at /, 'no secret, no stack trace')
+      assert.equal(await scene.traces(), before)
+    },
+  },
+  {
+    name: 'refused: a session store that does not answer',
+    run: async (scene) => {
+      const before = await scene.traces()
+      const { code, stderr } = await scene.install('first', ['--all'], {
+        ...scene.settings,
+        AEMBIT_VALKEY_URL: 'redis://gw:hidden@127.0.0.1:9',
+      })
+      assert.equal(code, 2, stderr)
+      assert.match(stderr, /problems: 1\n {2}AEMBIT_VALKEY_URL: .*127\.0\.0\.1:9.*ECONNREFUSED/)
+      assert.doesNotMatch(stderr, /hidden/)
+      assert.equal(await scene.traces(), before)
+    },
+  },
+  {
+    name: 'refused: a release for another machine',
+    run: async (scene) => {
+      await scene.box.sh(
+        'cp /srv/broken/RELEASE /srv/kept; sed -i s/^ARCH=.*/ARCH=other/ /srv/broken/RELEASE',
+      )
+      const { code, stderr } = await scene.install('broken', ['--all'], scene.settings)
+      await scene.box.sh('mv /srv/kept /srv/broken/RELEASE')
+      assert.equal(code, 2)
+      assert.match(stderr, /problems: 1\n {2}machine: this release is for other, this machine is /)
+    },
+  },
+  {
     name: 'refused: a damaged release',
     run: async (scene) => {
       const path = '/srv/broken/systemd/aembit_mcp_gateway.service'
@@ -134,9 +185,16 @@ export const cases: readonly Case[] = [
     name: 'install --all: three services run; the gateway within 10 s of its start',
     short: true,
     run: async (scene, note) => {
+      // Where SELinux is: what it would be asked to label.
+      const tool = '/usr/local/sbin/restorecon'
+      await scene.box.sh(`printf '#!/bin/sh\\necho "$@" >>/srv/labelled\\n' >${tool}; chmod 755 ${tool}`)
       const began = Date.now()
       const { code, stderr } = await scene.install('first', ['--all'], scene.settings)
       assert.equal(code, 0, stderr)
+      const labelled = await scene.box.sh(`rm ${tool}; cat /srv/labelled`)
+      for (const path of ['opt/aembit/aembit_mcp_gateway', 'etc/systemd/system/aembit_mcp_gateway.service'])
+        assert.match(labelled, new RegExp(`-RF /${path}$`, 'm'))
+      assert.doesNotMatch(stderr, /not registered/)
       note(`the whole install took ${((Date.now() - began) / 1000).toFixed(1)} s`)
       for (const name of ['aembit_control_plane', 'aembit_agent_controller', 'aembit_mcp_gateway']) {
         const unit = await scene.show(

@@ -37,7 +37,9 @@ async function furnish(scene: Scene): Promise<void> {
 
 /** systemd-nspawn lays things over parts of /proc, and a process table of one's own is refused then; machines have none. */
 const plainProc = (scene: Scene): Promise<string> =>
-  scene.box.sh('awk \'$5 ~ "^/proc/." {print $5}\' /proc/self/mountinfo | sort -r | xargs -r -n 1 umount')
+  scene.box.sh(
+    'while at=$(grep -o " /proc/[^ ]* " /proc/self/mountinfo | tail -n 1); [ -n "$at" ]; do umount -l $at; done',
+  )
 
 const status = (scene: Scene): Promise<string> => scene.box.sh('aembit_mcp_gateway status')
 
