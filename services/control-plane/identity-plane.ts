@@ -230,6 +230,7 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
         assertions,
         audit,
         refuse,
+        events,
         revoke,
         keys,
         store,

@@ -34,6 +34,8 @@ const none: CredentialAnswer = Object.freeze({ kind: 'none' })
 export class Credentials {
   readonly #deps: CredentialsDeps
   readonly #held: LRUCache<string, Held>
+  /** By the verified token: gone with it. */
+  readonly #authorizations = new WeakMap<Principal, Map<string, string>>()
   readonly #asking = new Map<string, Promise<CredentialAnswer>>()
 
   constructor(deps: CredentialsDeps) {
@@ -68,6 +70,7 @@ export class Credentials {
     const now = this.#deps.clock.now()
     const held = this.#held.get(key)
     if (held && now < held.endsAt) {
+      this.#note(principal, server.id, held.answer)
       if (now >= held.refreshAt) {
         this.#ask(key, key, principal, server, from).catch((error: unknown) => {
           this.#deps.log.warn(
@@ -78,7 +81,10 @@ export class Credentials {
       }
       return held.answer
     }
-    return this.#ask(key, key, principal, server, from)
+    const answer = await this.#ask(key, key, principal, server, from)
+    // Also for whoever joined in the question of another token.
+    this.#note(principal, server.id, answer)
+    return answer
   }
 
   /** The control plane said that what we hold for this pair may be wrong. */
@@ -116,6 +122,7 @@ export class Credentials {
       })
       .then(
         (answer) => {
+          this.#note(principal, server.id, answer)
           if (this.#asking.get(flight) === asked) this.#hold(key, answer)
           return answer
         },
@@ -128,6 +135,23 @@ export class Credentials {
       })
     this.#asking.set(flight, asked)
     return asked
+  }
+
+  /** The event by which this person was last given a credential for the server, with the same token. */
+  authorization(principal: Principal, serverId: string): string | undefined {
+    return this.#authorizations.get(principal)?.get(serverId)
+  }
+
+  #note(principal: Principal, serverId: string, answer: CredentialAnswer): void {
+    const id = 'authorizationId' in answer ? answer.authorizationId : undefined
+    let all = this.#authorizations.get(principal)
+    if (!all) {
+      if (id === undefined) return
+      all = new Map()
+      this.#authorizations.set(principal, all)
+    }
+    if (id === undefined) all.delete(serverId)
+    else if (all.get(serverId) !== id) all.set(serverId, id)
   }
 
   #hold(key: string, answer: CredentialAnswer): void {

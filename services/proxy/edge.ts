@@ -145,6 +145,7 @@ export class Edge {
       random: randomUUID,
       mcpPath: config.mcpPath,
       publicPort: config.publicPort,
+      authorization: (principal, serverId) => this.credentials.authorization(principal, serverId),
     })
     this.#core = parts.createCore({
       config,

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import type { Decision, PolicyIndex } from '../../shared/policy.ts'
+import type { Decision, PolicyIndex, Principal } from '../../shared/policy.ts'
+import { authorizationChainClaim } from '../../shared/wire/event.ts'
 import type { ServerWorkload } from '../../shared/wire/snapshot.ts'
 import type { Exchange } from './exchange.ts'
 import type { EventDetails } from './mcp/protocol/types.ts'
@@ -18,6 +19,8 @@ export interface EventFrame {
   /** Null where it did not come to one. */
   readonly decision: Decision | null
   readonly publicPort: number
+  /** Of the branch to a server: the event by which its credential was given. */
+  readonly authorization: string | undefined
   /** Members of application.mcp that only this kind of event has, without braces. */
   readonly mcp: string
 }
@@ -46,7 +49,7 @@ export function eventJson(x: Exchange, details: EventDetails, frame: EventFrame)
   const target = server ? serverParts(server) : noServer
   x.trail ??= sharedMcp(x)
   return (
-    `{"version":"1.0.0","meta":{"timestamp":"${frame.timestamp}","eventType":"${frame.eventType}",` +
+    `{"version":"1.0.0",${chainPart(x, frame.authorization)}"meta":{"timestamp":"${frame.timestamp}","eventType":"${frame.eventType}",` +
     `"connectionId":"${x.connectionId}","eventId":"${frame.eventId}","action":"forward",` +
     `"severity":"${outcome === 'Error' ? 'Error' : 'Info'}","policyId":${quoted(decision?.policyId ?? null)}` +
     `${x.index ? `,"resourceSetId":${quoted(x.index.snapshot.resourceSetId)}` : ''}},` +
@@ -119,6 +122,25 @@ function serverParts(server: ServerWorkload): ServerParts {
     serverCache.set(server, parts)
   }
   return parts
+}
+
+const chains = new WeakMap<Principal, readonly string[]>()
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+const maxChain = 100
+
+/** The events by which the token was issued, and on a branch that of its credential (dropped where there are more than fit). */
+function chainPart(x: Exchange, branch: string | undefined): string {
+  const principal = x.verified?.principal
+  if (!principal) return ''
+  let issuance = chains.get(principal)
+  if (!issuance) {
+    // A foreign issuer knows none of our events.
+    const claim = principal.direct ? undefined : principal.claims[authorizationChainClaim]
+    issuance = (Array.isArray(claim) ? claim : []).filter((id) => typeof id === 'string' && uuid.test(id))
+    chains.set(principal, issuance)
+  }
+  const all = branch === undefined ? issuance : [...issuance, branch]
+  return all.length === 0 || all.length > maxChain ? '' : `"authorizationChain":["${all.join('","')}"],`
 }
 
 const clientCache = new WeakMap<PolicyIndex, Map<string, string>>()

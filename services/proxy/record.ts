@@ -1,5 +1,6 @@
 import type { Clock } from '../../shared/clock.ts'
 import type { Fault } from '../../shared/faults.ts'
+import type { Principal } from '../../shared/policy.ts'
 import type { Exchange } from './exchange.ts'
 import type { EventDetails, McpCall, Recorder } from './mcp/protocol/types.ts'
 import { type EventFrame, eventJson, requestMcp, responseMcp } from './record-event.ts'
@@ -12,6 +13,8 @@ export interface RecorderDeps {
   readonly random: () => string
   readonly mcpPath: string
   readonly publicPort: number
+  /** The event by which a credential for the server was given. */
+  readonly authorization: (principal: Principal, serverId: string) => string | undefined
 }
 
 /** Refusals of people we do not know, a second: an unauthenticated flood must not become a flood of events. */
@@ -69,6 +72,10 @@ export class EdgeRecorder implements Recorder {
       eventId: this.#deps.random(),
       decision,
       publicPort: this.#deps.publicPort,
+      authorization:
+        details.server && x.verified
+          ? this.#deps.authorization(x.verified.principal, details.server.id)
+          : undefined,
       mcp,
     }
     this.#deps.append(eventJson(x, details, frame))

@@ -26,6 +26,9 @@ export const credentialRequestSchema = z.object({
   scope: z.string().max(4_000).optional(),
 })
 
+/** The event by which this credential was given; a link of the authorization chain. */
+const authorizationId = z.uuid().optional()
+
 const pair = z.object({ name: z.string(), value: z.string() })
 
 /** Headers to put on the upstream request, and parameters to add to its URL. */
@@ -36,6 +39,7 @@ const headersAnswer = z.object({
   /** ISO 8601; null where the credential itself knows no end. */
   expiresAt: z.iso.datetime().nullable(),
   credentialProviderId: z.string(),
+  authorizationId,
 })
 
 /** Temporary keys that each upstream request is signed with (AWS Signature Version 4). */
@@ -48,9 +52,10 @@ const signatureAnswer = z.object({
   service: z.string(),
   expiresAt: z.iso.datetime(),
   credentialProviderId: z.string(),
+  authorizationId,
 })
 
-const noneAnswer = z.object({ kind: z.literal('none') })
+const noneAnswer = z.object({ kind: z.literal('none'), authorizationId })
 
 /** The person must visit `url` in a browser first; the same call works afterwards. */
 const authorizationAnswer = z.object({

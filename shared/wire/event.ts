@@ -38,6 +38,9 @@ export const decidedSchema = z.object({
 })
 export type Decided = z.infer<typeof decidedSchema>
 
+/** Claim of our access tokens: ids of the access events by which the token was issued. */
+export const authorizationChainClaim = 'authorization_chain'
+
 export const workloadEventSchema = z.object({
   version: z.literal('1.0.0'),
   authorizationChain: z.array(z.string()).max(100).optional(),

@@ -5,6 +5,7 @@ import { Client as ClientV1 } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport as TransportV1 } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import t from 'tap'
 import type { Era } from '../../installer/quickstart/agent.ts'
+import { proves } from '../requirements.ts'
 import { startRig, textOf } from '../rig/world.ts'
 
 /** The main job: real clients, real servers, real sign-in. One world for all of it. */
@@ -223,4 +224,46 @@ await t.test('the audit trail tells who did what on which server, and nothing of
   const all = JSON.stringify(events)
   t.notMatch(all, /a-secret-word/)
   t.notMatch(all, /eyJ/, 'no token')
+})
+
+await t.test('a call names the events by which it was allowed, and they can be looked up', async (t) => {
+  proves(t, 'EVENT-10')
+  const agent = rig.agent('ann')
+  const client = await agent.connect()
+  for (let call = 0; call < 2; call++)
+    await client.callTool({ name: 'weather_get_weather', arguments: { city: 'Bern' } })
+  const id = agent.provider.client?.client_id ?? ''
+  const events = await rig.events(
+    id,
+    (all) => all.filter(({ workload }) => workload.server?.id === 'weather').length >= 4,
+  )
+  const [opened] = events.filter(({ workload }) => workload.server === null)
+  const [token] = opened?.authorizationChain ?? []
+  const [, first, request, response] = events
+    .filter(({ workload }) => workload.server?.id === 'weather')
+    .map(({ authorizationChain }) => authorizationChain)
+  t.same(opened?.authorizationChain, [token], 'towards the gateway: the issuance of the token')
+  t.equal(first?.length, 2)
+  t.equal(first?.[0], token)
+  t.same(request, first, 'towards the server: that of the credential too')
+  t.same(response, first)
+  const found = (await rig.admin(
+    'GET',
+    '/api/v1/authorization-events?user=ann@example.com&per-page=100',
+  )) as {
+    entities: { meta: { eventId: string } }[]
+  }
+  const byId = (wanted: string | undefined) => found.entities.find(({ meta }) => meta.eventId === wanted)
+  t.match(byId(token), {
+    meta: { eventType: 'access.authorization', severity: 'Info' },
+    outcome: { result: 'Authorized' },
+    environment: { userId: 'ann@example.com', oauthClientId: id },
+    clientWorkload: { id: 'any-agent' },
+    accessPolicy: { id: 'agents', result: 'Identified' },
+  })
+  t.match(byId(first?.[1]), {
+    meta: { eventType: 'access.credential' },
+    serverWorkload: { id: 'weather' },
+    credentialProvider: { id: 'weather-key', result: 'Retrieved' },
+  })
 })

@@ -263,6 +263,10 @@ export const gateway = {
       source: 'Architecture: audit verify proves nothing was cut',
       text: 'audit verify finds events that were cut out, changed, reordered or cut off at the end, and takes retention for none of these.',
     },
+    'EVENT-10': {
+      source: 'Documented surface: authorizationChain',
+      text: 'An event names the access events by which it was allowed: that of the token, and on the way to a server that of the credential too.',
+    },
     'EVENT-07': {
       source: 'Documented surface: workload-events list',
       text: 'Workload events come in the documented list shape.',

@@ -1,6 +1,8 @@
 import { type Adapter, type Configuration, errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import type { Logger } from '../../../shared/log.ts'
 import type { RevocationMatch } from '../../../shared/revocations.ts'
+import { authorizationChainClaim } from '../../../shared/wire/event.ts'
+import type { AccessEvents } from '../events/access.ts'
 import type { AuditLog } from '../events/audit.ts'
 import type { Refuse } from '../events/refusals.ts'
 import type { Accounts } from '../identity/accounts.ts'
@@ -16,6 +18,7 @@ import { logEvents } from './event-log.ts'
 import { type IssuancePolicy, judge, tokenClaims, type Verdict } from './gate.ts'
 import type { Grants } from './grants.ts'
 import type { IdentityAssertions } from './identity-assertions.ts'
+import { issuanceEvent } from './issuance-event.ts'
 import type { SigningKeys } from './keys.ts'
 import { registerIdentityAssertionGrant } from './machine-grants.ts'
 import type { MetadataDocuments } from './metadata-documents.ts'
@@ -37,6 +40,7 @@ export interface ProviderDeps {
   readonly assertions: IdentityAssertions
   readonly audit: Pick<AuditLog, 'add'>
   readonly refuse: Refuse
+  readonly events: Pick<AccessEvents, 'add'>
   /** Tells every gateway to refuse what matches. */
   readonly revoke: (match: RevocationMatch) => Promise<void>
   readonly log: Logger
@@ -113,6 +117,24 @@ export function createProvider(deps: ProviderDeps): Provider {
     if (verdict.decision.allow) return verdict
     throw new PolicyRefused('unauthorized_client', 'no access policy lets this client in', verdict)
   }
+  /** Records that a token is given; its id begins the authorization chain of what is done with that token. */
+  const issued = (
+    token: { clientId?: string | undefined; accountId?: string | undefined },
+    { workload, decision }: Verdict,
+  ) => ({
+    [authorizationChainClaim]: [
+      deps.events.add(
+        issuanceEvent({
+          subject: token.accountId ?? null,
+          clientId: token.clientId ?? null,
+          address: Provider.ctx?.ip,
+          resource,
+          workload,
+          decision,
+        }),
+      ),
+    ],
+  })
   /** Access tokens are JWTs that nobody stores: what is shown is looked at, what is destroyed is told to gateways. */
   const tokensOf = (model: string, stored: Adapter): Adapter => ({
     ...stored,
@@ -167,7 +189,8 @@ export function createProvider(deps: ProviderDeps): Provider {
     },
     extraTokenClaims: async (_ctx, token) => {
       if (token.kind === 'ClientCredentials') {
-        return tokenClaims(null, admitAlone(token.clientId!, token.scope).workload)
+        const verdict = admitAlone(token.clientId!, token.scope)
+        return { ...tokenClaims(null, verdict.workload), ...issued(token, verdict) }
       }
       if (token.kind !== 'AccessToken') return undefined
       const { verdict, identity, browserIp } = admit(
@@ -178,7 +201,7 @@ export function createProvider(deps: ProviderDeps): Provider {
       )
       const { claims, place } = deps.policy()
       const named = tokenClaims(identity, verdict.workload, claims, place ? browserIp : undefined)
-      return { ...named, grant: token.grantId }
+      return { ...named, grant: token.grantId, ...issued(token, verdict) }
     },
     formats: {
       customizers: {

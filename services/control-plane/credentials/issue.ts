@@ -107,7 +107,7 @@ export function createCredentialIssuer(deps: IssuerDeps) {
     if (request.serverId.startsWith(guardCredentialPrefix)) return guardCredential(applied, request.serverId)
     const circumstances = circumstancesOf(request.clientIp)
     const reached = reachOf(request, applied, circumstances)
-    const record = (outcome: Outcome): void =>
+    const record = (outcome: Outcome): string =>
       events.add(
         credentialEvent(
           applied,
@@ -119,8 +119,10 @@ export function createCredentialIssuer(deps: IssuerDeps) {
       )
     try {
       const answer = await answerOf(request, applied, reached, circumstances)
-      record(answer)
-      return answer
+      const authorizationId = record(answer)
+      return answer.kind === 'authorization_required' || answer.kind === 'denied'
+        ? answer
+        : { ...answer, authorizationId }
     } catch (error) {
       const fault = Fault.from(error)
       record({ kind: 'unavailable', reason: fault.detail ?? fault.code })

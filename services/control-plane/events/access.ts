@@ -55,7 +55,8 @@ export interface AccessEventQuery {
 }
 
 export interface AccessEvents {
-  add(event: AccessEvent): void
+  /** The event's id, for the authorization chain of what it allows. */
+  add(event: AccessEvent): string
   /** Newest first. */
   query(query: AccessEventQuery): { events: unknown[]; total: number }
   sweep(): void
@@ -90,11 +91,12 @@ export function createAccessEvents(
   return {
     add: ({ eventType, severity, outcome, clientIp, target, environment, ...objects }) => {
       const at = clock.now()
+      const eventId = randomUUID()
       const meta = {
         clientIP: clientIp ?? null,
         timestamp: new Date(at).toISOString(),
         eventType,
-        eventId: randomUUID(),
+        eventId,
         resourceSetId: defaultResourceSet,
         contextId: randomUUID(),
         severity,
@@ -110,6 +112,7 @@ export function createAccessEvents(
       const body = { meta, clientRequest: { version: '1.0.0', network }, environment, outcome, ...objects }
       const server = objects.serverWorkload?.id ?? null
       insert.run(at, eventType, severity, environment.userId, server, JSON.stringify(body))
+      return eventId
     },
     query: ({ spanLastHours, severity = null, user = null, server = null, page: number, perPage }) => {
       const filter = [clock.now() - spanLastHours * 3_600_000, severity, user, server] as const

@@ -172,7 +172,7 @@ function judge(
     )
   }
   // Some last for days alone: what counts is whether its renewal is late.
-  const renewal = Date.parse(patient.running?.summary.certificate?.renewalAt ?? '')
+  const renewal = Date.parse(patient.running?.summary?.certificate?.renewalAt ?? '')
   if (days < (acme ? 7 : 14) && !(renewal > patient.now()))
     return warning(`ends in ${days} days, on ${certificate.valid_to}`, renew)
   return ok(`for ${host}, trusted, ends in ${days} days`)

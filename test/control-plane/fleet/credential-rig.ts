@@ -118,7 +118,7 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
       log,
       revoke: snapshots.revoke,
       audit: createAuditLog(db, clock),
-      events: { add: () => {} },
+      events: { add: () => '' },
       passwordCost: { ln: 10, r: 8, p: 1 },
       policy: () => {
         const { config, index } = snapshots.current()

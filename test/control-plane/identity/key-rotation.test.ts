@@ -45,10 +45,10 @@ t.test('a manual rotation: published, then signing, then forgotten', async (t) =
   t.equal((await published(world)).keys.length, before * 2, 'the successors are known, once')
   const second = (await refresh(world, client.client_id, tokens.refresh_token!)).body
   t.equal(decodeProtectedHeader(second.access_token).kid, first, 'and do not sign yet')
-  clock.offset += keyLeadMs - 1_000
+  clock.offset += keyLeadMs - 60_000
   await rotation.tick()
   t.ok(world.plane.keys.list().some(({ state }) => state === 'next'))
-  clock.offset += 2_000
+  clock.offset += 61_000
   await rotation.tick()
   const third = (await refresh(world, client.client_id, second.refresh_token!)).body
   t.not(decodeProtectedHeader(third.access_token).kid, first, 'the successor signs')
