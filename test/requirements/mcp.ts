@@ -140,6 +140,10 @@ export const mcp = {
       source: 'MCP 2025-11-25 basic/utilities/progress; basic/lifecycle, Timeouts',
       text: 'Progress keeps a call alive past its time-out, up to a hard limit; silence does not.',
     },
+    'MCP-TIME-01': {
+      source: 'MCP 2025-11-25 basic/lifecycle, Timeouts',
+      text: 'An answer that arrived within the time-out counts, also where the gateway was too busy to read it by then.',
+    },
     'MCP-STREAM-01': {
       source: 'MCP 2025-11-25 basic/transports, Streamable HTTP',
       text: 'A client that reads slowly holds the server back; nothing is buffered without bound.',

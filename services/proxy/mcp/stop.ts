@@ -24,20 +24,28 @@ export class Stop {
     for (const listener of listeners) listener(reason)
   }
 
-  /** Stops with `upstream.timeout` in `ms` from now; replaces the former limit. */
+  /**
+   * Stops with `upstream.timeout` in `ms` from now; replaces the former limit. What arrived in that time counts, also
+   * where this process was too busy to read it: the sockets are looked at once more before the work is given up.
+   */
   limit(ms: number, detail?: string): this {
     if (this.#reason) return this
     clearTimeout(this.#timer)
-    const expire = (): void =>
-      this.stop(new Fault('upstream.timeout', detail === undefined ? {} : { detail }))
-    this.#timer = setTimeout(expire, ms)
-    this.#timer.unref()
+    const timer = setTimeout(() => {
+      // Timers run before sockets are read, immediates after. A limit that was moved or ended meanwhile is another one.
+      setImmediate(() => {
+        if (this.#timer !== timer) return
+        this.stop(new Fault('upstream.timeout', detail === undefined ? {} : { detail }))
+      })
+    }, ms)
+    this.#timer = timer.unref()
     return this
   }
 
   /** No limit until the next `limit`: a person is asked meanwhile. */
   hold(): void {
     clearTimeout(this.#timer)
+    this.#timer = undefined
   }
 
   /** Calls at once where the work is given up already. */
