@@ -49,15 +49,29 @@ export function createHandler({ pools, maxMessageBytes, log }: HttpOptions): Req
     if (method !== 'POST') return refuse(response, 405, 'GET, POST and DELETE are answered here.')
     const message = await readMessage(request, maxMessageBytes)
     if (!message) return refuse(response, 400, 'This is no JSON-RPC message.')
+    const gone = whenGone(response)
     if (message.method === 'initialize' && message.id !== undefined) {
-      const opened = pool.open(owner)
-      return ask(opened.process, message, response, { 'mcp-session-id': opened.session })
+      return pool.open(owner, gone, (process, opened) =>
+        ask(process, message, response, gone, { 'mcp-session-id': opened }),
+      )
     }
-    const process = held ?? pool.shared(owner)
-    if (message.method !== undefined && message.id !== undefined) return ask(process, message, response)
-    process.tell(message)
-    response.writeHead(202).end()
+    const deliver = async (process: ServerProcess): Promise<void> => {
+      if (message.method !== undefined && message.id !== undefined)
+        return ask(process, message, response, gone)
+      process.tell(message)
+      response.writeHead(202).end()
+    }
+    return held ? deliver(held) : pool.shared(owner, gone, deliver)
   }
+}
+
+/** Aborted where the caller leaves before its answer. */
+function whenGone(response: ServerResponse): AbortSignal {
+  const gone = new AbortController()
+  response.on('close', () => {
+    if (!response.writableFinished) gone.abort()
+  })
+  return gone.signal
 }
 
 /** JSON where the answer is the first thing that comes, else a stream. */
@@ -65,12 +79,9 @@ async function ask(
   process: ServerProcess,
   message: Message,
   response: ServerResponse,
+  gone: AbortSignal,
   headers: Record<string, string> = {},
 ): Promise<void> {
-  const gone = new AbortController()
-  response.on('close', () => {
-    if (!response.writableFinished) gone.abort()
-  })
   const listener = {
     onMessage: (notice: Message) => {
       if (!response.headersSent) openStream(response, headers)
@@ -78,7 +89,7 @@ async function ask(
     },
   }
   try {
-    const answer = await process.request(message, listener, gone.signal)
+    const answer = await process.request(message, listener, gone)
     if (response.headersSent) {
       response.end(event(answer))
       return
@@ -91,13 +102,18 @@ async function ask(
   }
 }
 
-/** What the server says outside of requests, to one reader. */
+/**
+ * What the server says outside of requests, to one reader. A process that rests says nothing and its stream stays: were it
+ * to end, the reader would have the process started again only to listen, and that would push the next one out.
+ */
 function listen(process: ServerProcess, response: ServerResponse): void {
   openStream(response)
   const listener = { onMessage: (notice: Message) => send(response, notice) }
   process.audience.add(listener)
   response.on('close', () => process.audience.delete(listener))
-  void process.exited.then(() => response.end())
+  void process.exited.then(() => {
+    if (!process.resting) response.end()
+  })
 }
 
 const event = (message: Message): string => `event: message\ndata: ${JSON.stringify(message)}\n\n`

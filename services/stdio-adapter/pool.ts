@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import type { Clock } from '../../shared/clock.ts'
 import type { StdioServer } from '../../shared/config/stdio-servers.ts'
 import type { Logger } from '../../shared/log.ts'
-import { backoffMs } from '../../shared/retry.ts'
+import { Crashes } from './crashes.ts'
 import { launchOf } from './launch.ts'
 import { ServerProcess } from './server-process.ts'
 
@@ -21,35 +21,43 @@ interface Entry {
   /** Absent: not initialized, for requests that belong to no session. */
   session?: string
   readonly key: string
+  readonly party: string
 }
 
-/** Ends sooner than this are crashes, and the next start waits. */
-const stableMs = 10_000
-const backoff = { baseMs: 500, capMs: 60_000, floorMs: 250 }
 /** A process that was only asked what it is. */
 const probedIdleMs = 60_000
 const sweepMs = 5_000
+/** Longest that a start waits for room, and how often it looks. */
+const roomMs = 8_000
+const roomEveryMs = 50
+/** Used a moment ago, its session is in the middle of something. */
+const settledMs = 1_000
 
 /** The processes of one named server. Each belongs to one session of one person, or to one person without a session. */
 export class Pool {
   readonly server: StdioServer
   readonly #options: PoolOptions
   readonly #entries = new Set<Entry>()
+  /** Told to end and still there: they count until they are gone. */
+  readonly #ending = new Set<Promise<void>>()
+  /** Starts that wait for room. */
+  #waiting = 0
   readonly #sweeper: NodeJS.Timeout
-  #crashes = 0
-  #notBefore = 0
+  readonly #crashes: Crashes
   #closed = false
   started = 0
 
   constructor(server: StdioServer, options: PoolOptions) {
     this.server = server
     this.#options = options
+    this.#crashes = new Crashes(options.clock, options.random)
     this.#sweeper = setInterval(() => this.#sweep(), sweepMs)
     this.#sweeper.unref()
   }
 
+  /** Processes that are there. */
   get size(): number {
-    return this.#entries.size
+    return this.#entries.size + this.#ending.size
   }
 
   get busy(): number {
@@ -58,18 +66,22 @@ export class Pool {
 
   /** Starts in a row that ended at once. */
   get crashes(): number {
-    return this.#crashes
+    return this.#crashes.total
   }
 
-  /** A process for `initialize`, and the id that its session gets. Throws Unavailable. */
-  open(owner: Owner): { process: ServerProcess; session: string } {
+  /** A process for `initialize`, and the id that its session gets. Rejects with Unavailable, or what `use` rejects with. */
+  open<T>(
+    owner: Owner,
+    gone: AbortSignal,
+    use: (process: ServerProcess, session: string) => Promise<T>,
+  ): Promise<T> {
     const key = keyOf(owner)
-    const free = [...this.#entries].find(
-      (entry) => entry.key === key && !entry.session && !entry.process.busy,
-    )
-    const entry = free ?? this.#start(owner, key)
-    entry.session = randomUUID()
-    return { process: entry.process, session: entry.session }
+    const free = (): Entry | undefined =>
+      [...this.#entries].find((entry) => entry.key === key && !entry.session && !entry.process.busy)
+    return this.#with(owner, key, gone, free, (entry) => {
+      entry.session = randomUUID()
+      return use(entry.process, entry.session)
+    })
   }
 
   /** The process of a session, if it lives and its owner's credential is still the one it was started with. */
@@ -82,35 +94,67 @@ export class Pool {
     return undefined
   }
 
-  /** The person's process for requests without a session. Throws Unavailable. */
-  shared(owner: Owner): ServerProcess {
+  /** The person's process for requests without a session. Rejects with Unavailable, or what `use` rejects with. */
+  shared<T>(owner: Owner, gone: AbortSignal, use: (process: ServerProcess) => Promise<T>): Promise<T> {
     const key = keyOf(owner)
-    const known = [...this.#entries].find((entry) => entry.key === key && !entry.session)
-    return (known ?? this.#start(owner, key)).process
+    const known = (): Entry | undefined =>
+      [...this.#entries].find((entry) => entry.key === key && !entry.session)
+    return this.#with(owner, key, gone, known, ({ process }) => use(process))
   }
 
   end(session: string): void {
-    for (const entry of this.#entries) if (entry.session === session) void this.#stop(entry)
+    for (const entry of this.#entries) if (entry.session === session) this.#stop(entry)
   }
 
   async close(): Promise<void> {
     this.#closed = true
     clearInterval(this.#sweeper)
-    await Promise.all([...this.#entries].map((entry) => this.#stop(entry)))
+    for (const entry of this.#entries) this.#stop(entry)
+    while (this.#ending.size > 0) await Promise.all(this.#ending)
+  }
+
+  /** Uses one that fits, or a new one as soon as there is room for it; in the same turn, so that nobody else takes it. */
+  async #with<T>(
+    owner: Owner,
+    key: string,
+    gone: AbortSignal,
+    fitting: () => Entry | undefined,
+    use: (entry: Entry) => Promise<T>,
+  ): Promise<T> {
+    const { clock } = this.#options
+    const deadline = clock.now() + roomMs
+    for (;;) {
+      const known = fitting()
+      if (known) return use(known)
+      this.#mayStart(owner, key)
+      if (this.size < this.server.maxProcesses) return use(this.#start(owner, key))
+      if (clock.now() >= deadline) {
+        throw new Unavailable(`all ${this.server.maxProcesses} processes of ${this.server.name} are busy`)
+      }
+      // Each that waits needs one that ends.
+      if (this.#ending.size <= this.#waiting) this.#makeRoom()
+      this.#waiting++
+      await clock.sleep(roomEveryMs)
+      this.#waiting--
+      if (gone.aborted) throw new Unavailable('the request was given up')
+    }
+  }
+
+  #mayStart(owner: Owner, key: string): void {
+    const { name, credential } = this.server
+    if (this.#closed) throw new Unavailable('the adapter is stopping')
+    if (credential && owner.credential === undefined) {
+      throw new Unavailable(`${name} wants a credential and the request has none`)
+    }
+    const wait = this.#crashes.wait(key)
+    if (wait) {
+      throw new Unavailable(`${name} ended ${wait.count} times at once; next start in ${wait.ms} ms`)
+    }
   }
 
   #start(owner: Owner, key: string): Entry {
     const { server } = this
     const { clock, log, hidden, maxMessageBytes } = this.#options
-    if (this.#closed) throw new Unavailable('the adapter is stopping')
-    if (server.credential && owner.credential === undefined) {
-      throw new Unavailable(`${server.name} wants a credential and the request has none`)
-    }
-    const wait = this.#notBefore - clock.now()
-    if (wait > 0) {
-      throw new Unavailable(`${server.name} ended ${this.#crashes} times at once; next start in ${wait} ms`)
-    }
-    if (this.#entries.size >= server.maxProcesses) this.#makeRoom()
     const { argv, env } = launchOf(server, owner.credential, hidden)
     const secrets = [
       ...Object.values(server.env),
@@ -127,43 +171,49 @@ export class Pool {
       log: own,
     })
     this.started++
-    const entry: Entry = { process, key }
+    const entry: Entry = { process, key, party: owner.party }
     this.#entries.add(entry)
     own.info({ child: process.pid }, 'server started')
     void process.exited.then(() => this.#gone(entry, own))
     return entry
   }
 
-  #gone(entry: Entry, log: Logger): void {
-    const expected = !this.#entries.delete(entry)
-    const { process } = entry
-    log[expected ? 'info' : 'warn']({ child: process.pid, reason: process.ending }, 'server ended')
-    const { clock, random } = this.#options
-    if (expected || clock.now() - process.startedAt >= stableMs) {
-      this.#crashes = 0
-      return
-    }
-    // The first accident costs nothing; some servers end when they are asked something that they do not know.
-    if (this.#crashes++ > 0) this.#notBefore = clock.now() + backoffMs(this.#crashes, { ...backoff, random })
+  #gone({ process, key }: Entry, log: Logger): void {
+    const entry = [...this.#entries].find((candidate) => candidate.process === process)
+    if (entry) this.#entries.delete(entry)
+    log[entry ? 'warn' : 'info']({ child: process.pid, reason: process.ending }, 'server ended')
+    this.#crashes.ended(key, process.startedAt, entry === undefined)
   }
 
+  /** Of the person who has the most processes, the one that was idle for longest: nobody pushes out everybody else. */
   #makeRoom(): void {
+    const held = Map.groupBy(this.#entries, ({ party }) => party)
+    const settled = this.#options.clock.now() - settledMs
     const idle = [...this.#entries]
-      .filter(({ process }) => !process.busy)
-      .sort((a, b) => a.process.lastUsedAt - b.process.lastUsedAt)[0]
-    if (!idle)
-      throw new Unavailable(`all ${this.server.maxProcesses} processes of ${this.server.name} are busy`)
-    void this.#stop(idle)
+      .filter(({ process }) => !process.busy && process.lastUsedAt <= settled)
+      .sort(
+        (a, b) =>
+          held.get(b.party)!.length - held.get(a.party)!.length ||
+          a.process.lastUsedAt - b.process.lastUsedAt,
+      )[0]
+    if (idle) this.#rest(idle)
   }
 
   /** Finishes what it does, then ends. */
   #retire(entry: Entry): void {
-    if (!entry.process.busy) void this.#stop(entry)
+    if (!entry.process.busy) this.#stop(entry)
   }
 
-  #stop(entry: Entry): Promise<void> {
+  /** Ends it until its session is needed again: who listens to it misses nothing meanwhile, and is not told. */
+  #rest(entry: Entry): void {
+    entry.process.resting = true
+    this.#stop(entry)
+  }
+
+  #stop(entry: Entry): void {
     this.#entries.delete(entry)
-    return entry.process.stop()
+    const ended = entry.process.stop().finally(() => this.#ending.delete(ended))
+    this.#ending.add(ended)
   }
 
   #sweep(): void {
@@ -172,7 +222,7 @@ export class Pool {
       const idleMs = entry.session
         ? this.server.idleSecs * 1000
         : Math.min(probedIdleMs, this.server.idleSecs * 1000)
-      if (!entry.process.busy && now - entry.process.lastUsedAt >= idleMs) void this.#stop(entry)
+      if (!entry.process.busy && now - entry.process.lastUsedAt >= idleMs) this.#rest(entry)
     }
   }
 }

@@ -55,6 +55,8 @@ export class ServerProcess {
   lastUsedAt: number
   /** How it ended; undefined while it runs. */
   ending: string | undefined
+  /** Ended by us because nothing was asked of it, not by itself. */
+  resting = false
   /** Messages that belong to no running request go here while somebody listens. */
   readonly audience = new Set<Listener>()
   readonly #child: ChildProcessByStdio<Writable, Readable, Readable>

@@ -25,6 +25,7 @@ export interface Cell {
   readonly server: string
   readonly operation: Operation
   readonly outcome: Outcome
+  readonly ms: number
 }
 
 const cellLimitMs = 60_000
@@ -107,33 +108,36 @@ async function within<T>(work: Promise<T>): Promise<T> {
 /** Every operation of one client with one server, over a connection of its own. */
 export async function tryPair(access: Access, client: Subject, peer: Peer): Promise<Cell[]> {
   const person = `Person of ${client.id}`
-  const cell = (operation: Operation, outcome: Outcome): Cell => ({
+  const cell = (operation: Operation, outcome: Outcome, ms = 0): Cell => ({
     client: client.id,
     server: peer.id,
     operation,
     outcome,
+    ms,
   })
-  const attempt = async (work: () => Promise<void>): Promise<Outcome> => {
+  const attempt = async (operation: Operation, work: () => Promise<void>): Promise<Cell> => {
+    const startedAt = performance.now()
+    const took = (): number => performance.now() - startedAt
     try {
       await within(work())
-      return { kind: 'works' }
+      return cell(operation, { kind: 'works' }, took())
     } catch (error) {
-      return failure(error)
+      return cell(operation, failure(error), took())
     }
   }
 
   let talk: Conversation | undefined
-  const connected = await attempt(async () => {
+  const connected = await attempt('connect', async () => {
     talk = await client.open(access, person)
     expect(talk.version === client.version, `agreed on ${talk.version}, wanted ${client.version}`)
   })
-  const cells = [cell('connect', connected)]
+  const cells = [connected]
   for (const operation of operations) {
     if (operation === 'connect') continue
     const reason = client.unable[operation]
     if (reason) cells.push(cell(operation, { kind: 'unable', reason }))
     else if (!talk) cells.push(cell(operation, { kind: 'fails', reason: 'there is no connection' }))
-    else cells.push(cell(operation, await attempt(() => trials[operation](talk!, peer, person))))
+    else cells.push(await attempt(operation, () => trials[operation](talk!, peer, person)))
   }
   await talk?.close()
   return cells

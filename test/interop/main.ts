@@ -9,7 +9,7 @@ import { startEverything, startStdio } from './peers/everything.ts'
 import type { Peer } from './peers/peer.ts'
 import { startSdkV1 } from './peers/sdk-v1.ts'
 import { startHttpSse, startSdkV2 } from './peers/sdk-v2.ts'
-import { complaints, type Matrix, page, summary, withSummary } from './report.ts'
+import { complaints, type Matrix, page, summary, times, withSummary } from './report.ts'
 import { startGateway } from './world.ts'
 
 /**
@@ -45,7 +45,12 @@ try {
       peers.map((peer) => async () => {
         const column: Cell[] = []
         // One after the other: what a server counts belongs to one client.
-        for (const client of clients) column.push(...(await tryPair(gateway.access, client, peer)))
+        for (const client of clients) {
+          const pair = await tryPair(gateway.access, client, peer)
+          // As it goes: a run that is cut short shows how far it came.
+          console.log(times(client, peer, pair))
+          column.push(...pair)
+        }
         return column
       }),
     )
@@ -64,7 +69,7 @@ try {
         }
       }
     }
-    console.log(`${summary(matrix)}\n`)
+    console.log(`\n${summary(matrix)}\n`)
     for (const problem of problems) console.log(problem)
     const works = matrix.cells.filter(({ outcome }) => outcome.kind === 'works').length
     console.log(`${works} passed, ${problems.length} failed`)

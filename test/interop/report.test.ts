@@ -7,6 +7,7 @@ const cell = (server: string, operation: Cell['operation'], outcome: Outcome): C
   server,
   operation,
   outcome,
+  ms: 12,
 })
 const matrix: Matrix = {
   clients: [{ id: 'c', label: 'Client' }],

@@ -44,6 +44,17 @@ export function complaints({ clients, servers, cells, expected }: Matrix): strin
   ]
 }
 
+/** One pair's line while the run goes on: how long each operation took. */
+export function times(client: Named, server: Named, cells: readonly Cell[]): string {
+  const tried = cells.filter(({ outcome }) => outcome.kind !== 'unable')
+  const seconds = (ms: number): string => (ms / 1000).toFixed(1)
+  const each = tried.map(
+    ({ operation, outcome, ms }) => `${operation} ${seconds(ms)}${outcome.kind === 'fails' ? ' FAILS' : ''}`,
+  )
+  const all = seconds(tried.reduce((sum, { ms }) => sum + ms, 0))
+  return `${`${client.label} × ${server.label}`.padEnd(45)} ${all.padStart(5)} s: ${each.join(', ')}`
+}
+
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
   [row(head), row(head.map((_, index) => (index === 0 ? '---' : ':-:'))), ...rows.map(row)].join('\n')

@@ -44,6 +44,10 @@ export const mcp = {
       source: 'services/proxy/mcp/notices, What is missed',
       text: 'After a stream of a server was lost, whatever was watched there is told as changed.',
     },
+    'MCP-NOTICE-08': {
+      source: 'services/proxy/mcp/notices, threats',
+      text: 'A server that ends every stream of notices at once is asked less and less often.',
+    },
     'MCP-ASK-HELD-01': {
       source: 'services/proxy/mcp/notices, The rules',
       text: 'A question of a legacy server outside of calls waits, bounded, for the next request of its session in any worker.',
@@ -255,6 +259,22 @@ export const mcp = {
     'MCP-STDIO-04': {
       source: 'services/stdio-adapter, threat model',
       text: 'A message beyond the bound ends the server; floods of stderr and stdout do no harm.',
+    },
+    'MCP-STDIO-05': {
+      source: 'Architecture: every bound holds',
+      text: 'A process of a local server that made room is started again by the next request of its session, not by who only listens.',
+    },
+    'MCP-STDIO-06': {
+      source: 'services/stdio-adapter, threat model',
+      text: 'Of a local server there are never more processes than allowed, those that are about to end among them.',
+    },
+    'MCP-STDIO-07': {
+      source: 'services/stdio-adapter, threat model',
+      text: 'Room is made by the person who has the most processes of a local server.',
+    },
+    'MCP-STDIO-08': {
+      source: 'services/stdio-adapter, threat model',
+      text: "What one person's credential breaks is waited for by that person alone.",
     },
     'MCP-PEERS-01': {
       source: 'MCP 2025-11-25 and 2026-07-28',

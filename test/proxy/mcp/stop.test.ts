@@ -1,7 +1,7 @@
 import { connect, createServer, type Socket } from 'node:net'
 import t from 'tap'
-import type { Fault } from '../../../shared/faults.ts'
 import { pause, Stop, within } from '../../../services/proxy/mcp/stop.ts'
+import type { Fault } from '../../../shared/faults.ts'
 import { proves } from '../../requirements.ts'
 
 /** Nothing else runs meanwhile: no timer, no socket. */

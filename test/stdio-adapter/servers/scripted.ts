@@ -7,7 +7,9 @@ const write = (message: object): void =>
 const said = (id: unknown, value: unknown): void =>
   write({ id, result: { content: [{ type: 'text', text: JSON.stringify(value) }] } })
 
-if (process.argv[2] === 'crash') process.exit(3)
+if (process.argv[2] === 'crash' || process.env.API_TOKEN === 'revoked') process.exit(3)
+// Ends when it is told to by a signal, not with its input.
+if (process.argv[2] === 'stays') setInterval(() => {}, 60_000)
 console.error(`started with ${process.env.API_TOKEN ?? 'no token'}`)
 const names = ['pid', 'env', 'sees', 'processes', 'exit', 'hang', 'big', 'noise', 'change', 'count']
 

@@ -47,8 +47,8 @@ const backoff = { baseMs: 500, capMs: 60_000, floorMs: 100 }
 const askAgainMs = 10 * 60_000
 /** A legacy stream that was away for no longer and is of the same session has missed nothing worth a notice. */
 const shortGapMs = 5_000
-/** A stream that lasted so long starts its waits from the beginning. */
-const healthyMs = 30_000
+/** A stream that lasted so long starts its waits from the beginning; one that ends sooner, again and again, is waited for. */
+const healthyMs = 5_000
 const retireMs = 1_000
 const touchMs = 60_000
 
@@ -76,7 +76,10 @@ export class Channel {
   #timer: NodeJS.Timeout | undefined
   /** Was replaced just now. */
   readonly #retired = new Set<Line>()
+  /** Streams in a row that did not last. */
   #attempt = 0
+  /** The last try to hear the server failed. */
+  #failing = false
   /** Since when nobody tells us, ms since the epoch. */
   #lostAt: number | undefined
   #lastSession: LegacySession | undefined
@@ -155,7 +158,7 @@ export class Channel {
 
   /** Resolves when the server tells, failed once, or with the stop. Never rejects. */
   opened(stop: Stop): Promise<void> {
-    return this.#until(() => this.isOpen || this.#attempt > 0, stop)
+    return this.#until(() => this.isOpen || this.#failing, stop)
   }
 
   async #until(condition: () => boolean, stop: Stop): Promise<void> {
@@ -195,6 +198,7 @@ export class Channel {
   /** Starts over at once, as after a credential that changed. */
   refresh(): void {
     this.#attempt = 0
+    this.#failing = false
     this.#restart('refreshed')
   }
 
@@ -204,7 +208,7 @@ export class Channel {
   }
 
   #decided({ filter }: Member): boolean {
-    if (this.#attempt > 0) return true
+    if (this.#failing) return true
     const open = this.#line?.open
     if (!open) return false
     const lists = !open.honoured || [...filter.lists].every((change) => this.#line?.filter.lists.has(change))
@@ -289,7 +293,7 @@ export class Channel {
     const missed = this.#missed(open)
     this.#lostAt = undefined
     this.#lastSession = open.session
-    this.#attempt = 0
+    this.#failing = false
     if (missed) this.#tellAll()
     this.#wake()
     this.#settleSoon()
@@ -341,6 +345,7 @@ export class Channel {
     const { clock, random } = this.#deps
     const lasted = line.openedAt > 0 && clock.now() - line.openedAt > healthyMs
     if (lasted) this.#attempt = 0
+    this.#failing = true
     line.stop.stop(new Fault('upstream.unreachable', { detail: 'lost' }))
     if (this.#opening === line) this.#opening = undefined
     if (this.#line === line) this.#line = undefined
