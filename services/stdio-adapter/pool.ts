@@ -27,8 +27,8 @@ interface Entry {
 /** A process that was only asked what it is. */
 const probedIdleMs = 60_000
 const sweepMs = 5_000
-/** Longest that a start waits for room, and how often it looks. */
-const roomMs = 8_000
+/** Longest that a start waits for room where none is about to be, and how often it looks. */
+const roomMs = 5_000
 const roomEveryMs = 50
 /** Used a moment ago, its session is in the middle of something. */
 const settledMs = 1_000
@@ -128,7 +128,7 @@ export class Pool {
       if (known) return use(known)
       this.#mayStart(owner, key)
       if (this.size < this.server.maxProcesses) return use(this.#start(owner, key))
-      if (clock.now() >= deadline) {
+      if (clock.now() >= deadline && this.#ending.size === 0) {
         throw new Unavailable(`all ${this.server.maxProcesses} processes of ${this.server.name} are busy`)
       }
       // Each that waits needs one that ends.

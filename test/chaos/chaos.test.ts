@@ -1,9 +1,9 @@
 import t from 'tap'
 import { proves } from '../requirements.ts'
-import { startChaosGateway } from './gateway.ts'
+import { startChaosWorld } from './gateway.ts'
 import { createRandom } from './random.ts'
 import { leaks, slope, table } from './report.ts'
-import { runChaos, startServers } from './run.ts'
+import { runChaos } from './run.ts'
 import { light, vices } from './vices.ts'
 import type { Sample } from './watch.ts'
 
@@ -11,14 +11,10 @@ t.test(
   'every vice, restarts, ten megabytes, streams and a killed proxy: each call ends as it has to',
   async (t) => {
     proves(t, 'MCP-HOSTILE-03')
-    const servers = await startServers()
-    const { rig, access, end } = await startChaosGateway(servers, 10)
-    t.teardown(async () => {
-      await end()
-      await Promise.all([servers.legacy.close(), servers.modern.close()])
-    })
+    const world = await startChaosWorld(10)
+    t.teardown(world.end)
     const plan = { rounds: 3, calls: 80, heavy: 4, streams: 150, killed: 40 }
-    const figures = await runChaos(rig, access, servers, plan, createRandom(20_261_123))
+    const figures = await runChaos(world, plan, createRandom(20_261_123))
     t.comment(table(figures).join('\n'))
     t.same(figures.findings, [])
     t.same(leaks(figures.rounds.map(({ sample }) => sample)), [])
@@ -38,10 +34,12 @@ t.test('a seed makes a plan, and a plan meets every vice', async (t) => {
 
 t.test('what counts as a leak', async (t) => {
   const sample: Sample = {
+    heldMb: 50,
     rssMb: 200,
     handles: 10,
     files: 40,
     upstreamSessions: 4,
+    frontHeldMb: 20,
     frontRssMb: 100,
     frontFiles: 30,
   }

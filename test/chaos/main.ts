@@ -1,9 +1,9 @@
 import { randomInt } from 'node:crypto'
 import { parseArgs } from 'node:util'
-import { startChaosGateway } from './gateway.ts'
+import { startChaosWorld } from './gateway.ts'
 import { createRandom } from './random.ts'
 import { calls, leaks, table } from './report.ts'
-import { runChaos, startServers } from './run.ts'
+import { runChaos } from './run.ts'
 
 /**
  * `npm run chaos [-- --seed <n>] [--rounds 6] [--calls 300] [--heavy 12] [--streams 1000]`: everything a server can do wrong,
@@ -32,21 +32,16 @@ const plan = {
   killed: 100,
 }
 console.log(`seed ${seed}`)
-const servers = await startServers()
+const world = await startChaosWorld(10)
 try {
-  const { rig, access, end } = await startChaosGateway(servers, 10)
-  try {
-    const figures = await runChaos(rig, access, servers, plan, createRandom(seed))
-    const findings = [...figures.findings, ...leaks(figures.rounds.map(({ sample }) => sample))]
-    console.log(table(figures).join('\n'))
-    for (const finding of new Set(findings)) {
-      console.log(`! ${findings.filter((other) => other === finding).length} × ${finding}`)
-    }
-    console.log(`${calls(figures) - findings.length} passed, ${findings.length} failed`)
-    process.exitCode = findings.length > 0 ? 1 : 0
-  } finally {
-    await end()
+  const figures = await runChaos(world, plan, createRandom(seed))
+  const findings = [...figures.findings, ...leaks(figures.rounds.map(({ sample }) => sample))]
+  console.log(table(figures).join('\n'))
+  for (const finding of new Set(findings)) {
+    console.log(`! ${findings.filter((other) => other === finding).length} × ${finding}`)
   }
+  console.log(`${calls(figures) - findings.length} passed, ${findings.length} failed`)
+  process.exitCode = findings.length > 0 ? 1 : 0
 } finally {
-  await Promise.all([servers.legacy.close(), servers.modern.close()])
+  await world.end()
 }

@@ -51,8 +51,17 @@ const line = (phase: Phase): string => {
 
 /** Every figure, and the totals. */
 export function table({ rounds, killed, after }: Figures): string[] {
-  const columns = ['rssMb', 'handles', 'files', 'upstreamSessions', 'frontRssMb', 'frontFiles'] as const
-  const rss = slope(rounds.slice(1).map(({ sample }) => sample.rssMb))
+  const columns = [
+    'heldMb',
+    'rssMb',
+    'handles',
+    'files',
+    'upstreamSessions',
+    'frontHeldMb',
+    'frontRssMb',
+    'frontFiles',
+  ] as const
+  const held = slope(rounds.slice(1).map(({ sample }) => sample.heldMb))
   return [
     ...rounds.flatMap(({ phases }, at) => [`round ${at + 1}`, ...phases.map(line)]),
     'a proxy is killed with SIGKILL',
@@ -64,7 +73,7 @@ export function table({ rounds, killed, after }: Figures): string[] {
       ({ sample }, at) =>
         `${String(at + 1).padStart(19)}   ${columns.map((name) => String(sample[name]).padStart(18)).join('')}`,
     ),
-    `memory of the proxies: ${rss.toFixed(1)} MB a round after the first`,
+    `held by the proxies after a collection: ${held.toFixed(1)} MB a round more, after the first`,
   ]
 }
 

@@ -1,10 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import PQueue from 'p-queue'
-import type { Access } from '../interop/clients.ts'
-import type { Rig } from '../rig/world.ts'
 import { createLoad, type Era, type Load } from './client.ts'
+import type { ChaosWorld } from './gateway.ts'
 import type { Random } from './random.ts'
-import { type ChaosServer, startChaosServer } from './server.ts'
 import { heavy, light, type Outcome, vices } from './vices.ts'
 import { type Sample, watch } from './watch.ts'
 
@@ -38,16 +36,6 @@ export interface Figures {
   /** What was not as it has to be, each in one line. */
   readonly findings: readonly string[]
 }
-
-export interface Servers {
-  readonly legacy: ChaosServer
-  readonly modern: ChaosServer
-}
-
-export const startServers = async (): Promise<Servers> => ({
-  legacy: await startChaosServer('legacy'),
-  modern: await startChaosServer('modern'),
-})
 
 const atOnce = 32
 const heavyAtOnce = 3
@@ -83,14 +71,12 @@ class Tally {
 
 /** Runs the plan against the gateway; everything random comes from `random`. */
 export async function runChaos(
-  rig: Rig,
-  access: Access,
-  servers: Servers,
+  { rig, access, servers, heldDir }: ChaosWorld,
   plan: Plan,
   random: Random,
 ): Promise<Figures> {
   const findings: string[] = []
-  const watching = watch(rig)
+  const watching = watch(rig, heldDir)
   let lastNonce = 0
   const nonce = (): string => `<${++lastNonce}>`
 

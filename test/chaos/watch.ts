@@ -2,14 +2,17 @@ import { readdirSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import type { Rig } from '../rig/world.ts'
+import { heldBy } from './held.ts'
 
 /** The gateway's processes at rest. */
 export interface Sample {
-  /** Of all proxies together. */
+  /** Of all proxies together: what they hold after a collection, in the heap and beside it. */
+  readonly heldMb: number
   readonly rssMb: number
   readonly handles: number
   readonly files: number
   readonly upstreamSessions: number
+  readonly frontHeldMb: number
   readonly frontRssMb: number
   readonly frontFiles: number
 }
@@ -58,7 +61,9 @@ export interface Watch {
   ready(): Promise<void>
 }
 
-export function watch(rig: Rig): Watch {
+const megabytes = (bytes: number): number => Math.round((bytes / 2 ** 20) * 10) / 10
+
+export function watch(rig: Rig, heldDir: string): Watch {
   const proxiesOf = ({ processes }: Status): Row[] =>
     processes.filter(({ role, state }) => role === 'proxy' && state === 'running')
   const leftIn = (status: Status): Record<string, number> =>
@@ -94,9 +99,15 @@ export function watch(rig: Rig): Watch {
       )
       const proxies = proxiesOf(status)
       const front = status.processes.filter(({ role }) => role === 'front')
+      const held = async (rows: readonly Row[]): Promise<number> => {
+        const all = await Promise.all(rows.map(({ pid }) => heldBy(pid!, heldDir)))
+        return megabytes(all.reduce((total, bytes) => total + bytes, 0))
+      }
       return {
         left: leftIn(status),
         sample: {
+          heldMb: await held(proxies),
+          frontHeldMb: await held(front),
           rssMb: Math.round(sum(proxies, ({ rssBytes }) => rssBytes) / 2 ** 20),
           handles: sum(proxies, ({ stats }) => stats.handles ?? 0),
           files: sum(proxies, ({ pid }) => filesOf(pid)),

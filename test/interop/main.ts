@@ -49,6 +49,9 @@ try {
           const pair = await tryPair(gateway.access, client, peer)
           // As it goes: a run that is cut short shows how far it came.
           console.log(times(client, peer, pair))
+          for (const { operation, outcome } of pair) {
+            if (outcome.kind === 'fails') console.log(`  ${operation}: ${outcome.reason}`)
+          }
           column.push(...pair)
         }
         return column

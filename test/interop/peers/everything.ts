@@ -6,7 +6,6 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { stringify } from 'yaml'
 import { node } from '../../stdio-adapter/rig.ts'
 import { countCancellations } from './cancellations.ts'
@@ -78,24 +77,41 @@ export async function startEverything(): Promise<Peer> {
   }
 }
 
-const recorder = fileURLToPath(new URL('stdio-recorder.ts', import.meta.url))
+/** tee(1) writes down what the server is told, before it: see startEverything. */
+const recorded = 'tee -a "$1" | exec "$2" "$3" stdio'
 
-/** The same server over stdio, started by the gateway's adapter; a recorder passes its lines on. */
+/** The same server over stdio, started by the gateway's adapter. */
 export async function startStdio(): Promise<Peer> {
   const id = 'stdio'
   const dir = mkdtempSync(join(tmpdir(), 'interop-'))
-  const counted = join(dir, 'cancellations')
+  const told = join(dir, 'told')
   const servers = join(dir, 'stdio-servers.yaml')
-  writeFileSync(counted, '')
-  const everything = node(recorder, counted, everythingEntry, 'stdio')
+  writeFileSync(told, '')
+  const everything = {
+    ...node(everythingEntry),
+    command: '/bin/sh',
+    args: ['-c', recorded, 'sh', told, process.execPath, everythingEntry],
+  }
   writeFileSync(servers, stringify({ servers: { [id]: everything } }), { mode: 0o600 })
   return {
     id,
     label: 'stdio server',
     workload: { url: `stdio:${id}` },
-    env: { AEMBIT_STDIO_SERVERS_PATH: servers },
+    env: {
+      AEMBIT_STDIO_SERVERS_PATH: servers,
+      // A listing waits for the start of a process here; how long that takes is the machine's affair.
+      AEMBIT_MCP_GATEWAY_TIMEOUT: [
+        'initialize',
+        'tools_list',
+        'resources_list',
+        'resources_templates_list',
+        'prompts_list',
+      ]
+        .map((name) => `${name}=30s`)
+        .join(','),
+    },
     dialect: everythingDialect,
-    cancellations: () => readFileSync(counted, 'utf8').length,
+    cancellations: () => countCancellations(readFileSync(told, 'utf8')),
     close: async () => rmSync(dir, { recursive: true, force: true }),
   }
 }
