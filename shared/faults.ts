@@ -196,6 +196,11 @@ export const faults = {
   'certificate.pending': no(503, 'The certificate of this gateway is not in order.', { retry: true }),
   'ipc.protocol': no(500, 'A process of the gateway speaks another protocol.'),
   'child.exited': no(500, 'A process of the gateway ended unexpectedly.', { retry: true }),
+  'request.lost': no(
+    502,
+    'The process that had this request ended before it answered. The request may or may not have been carried out.',
+    { retry: true },
+  ),
   'drain.timeout': no(503, 'The gateway is restarting; the request did not finish in time.', {
     rpc: 5030,
     retry: true,

@@ -85,6 +85,7 @@ export async function startFront(context: ChildContext<'front'>): Promise<Runnin
   const timer = setInterval(report, statsEveryMs).unref()
 
   return {
+    successionPath: config.successionPath,
     command: (message) => {
       if (message.type === 'proxies') upstreams.set(message.sockets)
       else listener.broke(message.socket)

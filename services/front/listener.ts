@@ -5,6 +5,7 @@ import type { TlsFiles } from '../../shared/config/tls-files.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import { encodeProxyHeader } from '../../shared/proxy-protocol.ts'
+import { part, unserved } from './last-word.ts'
 import { type Joined, Relay, type RelayLimits } from './relay.ts'
 import { tlsOptions } from './tls.ts'
 import type { Upstreams } from './upstreams.ts'
@@ -164,19 +165,20 @@ export class Listener {
       }
     }
     const proxy = header && (await join().catch(() => undefined))
+    const http1 = secure?.alpnProtocol !== 'h2'
     if (!proxy || client.destroyed) {
-      client.destroy()
+      if (http1 && !client.destroyed) part(client, this.#limits.lingerMs, unserved.full)
+      else client.destroy()
       proxy?.socket.destroy()
       return
     }
-    const moves =
-      secure?.alpnProtocol === 'h2'
-        ? null
-        : {
-            retired: (path: string) => this.#upstreams.retired(path),
-            broken: (path: string) => this.#upstreams.broken(path),
-            join,
-          }
+    const moves = !http1
+      ? null
+      : {
+          retired: (path: string) => this.#upstreams.retired(path),
+          broken: (path: string) => this.#upstreams.broken(path),
+          join,
+        }
     const done = (): void => void this.#relays.delete(relay)
     const relay: Relay = new Relay(client, proxy, { limits: this.#limits, moves, done })
     this.#relays.add(relay)

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { lost, part, unserved } from './last-word.ts'
 
 export interface RelayLimits {
   /** No byte either way for this long: both sides are closed. */
@@ -31,6 +32,9 @@ export interface RelayOptions {
   readonly done: () => void
 }
 
+/** How long the supervisor may take to say that a proxy whose connection ended has died. */
+const verdictMs = 1_000
+
 /**
  * Passes bytes both ways until both sides have closed. Where one side reads slower than the other writes, the other
  * is paused, so that at most a high-water mark is held each way; an end of one side is passed on and the other way
@@ -39,6 +43,10 @@ export interface RelayOptions {
  * A client that waits for no answer outlives its proxy: what it says next goes to another one, and a draining proxy's
  * goodbye is not passed on. "Waits for no answer" means that proxy spoke last, which holds for HTTP/1.1 as clients speak
  * it: one request after the other. Nothing that a proxy was sent is ever sent to a second one.
+ *
+ * A client that waits for the first byte of an answer from a proxy that died is told so in HTTP. In the middle of an
+ * answer, and where the client's last bytes did not begin as a request does, nothing can be said that it would not take
+ * for a part of that answer: the connection ends.
  *
  * Written as loops on purpose: `pipe` costs about a tenth more CPU per request here, for bookkeeping that two
  * sockets do not need.
@@ -51,6 +59,9 @@ export class Relay {
   #left: string | undefined
   // A connection on which nothing was said yet owes nobody an answer.
   #proxySpokeAt = performance.now()
+  /** Of the request that the client's bytes since then began with. */
+  #method: string | undefined
+  #verdict: NodeJS.Timeout | undefined
   #lingering: NodeJS.Timeout | undefined
   #clientOpen = true
 
@@ -79,14 +90,9 @@ export class Relay {
     return this.#proxySpokeAt !== 0 && performance.now() - this.#proxySpokeAt >= quietMs
   }
 
-  /**
-   * Says goodbye to the client after what is already written. Closing while the client still sends would reset the
-   * connection and lose the answer on its way, so its bytes are read and dropped for a while.
-   */
-  end(): void {
-    this.#client.end()
-    this.#client.resume()
-    this.#lingering ??= setTimeout(() => this.destroy(), this.#options.limits.lingerMs).unref()
+  /** Says goodbye to the client after what is already written. */
+  end(word?: Buffer): void {
+    this.#lingering ??= part(this.#client, this.#options.limits.lingerMs, word)
   }
 
   destroy(): void {
@@ -96,7 +102,9 @@ export class Relay {
 
   /** The proxy ended with answers unfinished: a client that it left behind may still wait for one. */
   broke(path: string): void {
-    if (this.#left === path) this.destroy()
+    if (this.#left !== path) return
+    if (this.#verdict) this.#tellLost()
+    else this.destroy()
   }
 
   #fromClient(bytes: Buffer): void {
@@ -107,8 +115,27 @@ export class Relay {
       return
     }
     if (!proxy?.socket.writable) return
+    if (moves) this.#listen(bytes)
     this.#proxySpokeAt = 0
     if (!proxy.socket.write(bytes)) this.#client.pause()
+  }
+
+  /** Looks at the first bytes after an answer: no body of a request is begun there by a client that waits its turn. */
+  #listen(bytes: Buffer): void {
+    if (this.#proxySpokeAt !== 0) this.#method = /^([A-Z]+) /.exec(bytes.toString('latin1', 0, 20))?.[1]
+  }
+
+  /** The proxy is gone with a request that nobody answers. Whether it died the supervisor knows, soon. */
+  #leaveUnanswered(path: string, moves: Moves): void {
+    this.#proxy = undefined
+    this.#left = path
+    this.#verdict = setTimeout(() => this.end(), verdictMs).unref()
+    if (moves.broken(path)) this.#tellLost()
+  }
+
+  #tellLost(): void {
+    clearTimeout(this.#verdict)
+    this.end(this.#method === 'HEAD' ? lost.head : lost.full)
   }
 
   #attach(proxy: Joined): void {
@@ -123,10 +150,15 @@ export class Relay {
       if (!client.write(bytes)) socket.pause()
     })
     socket.on('drain', () => ours() && client.resume())
+    const { moves } = this.#options
+    const unanswered = (): boolean => this.#proxySpokeAt === 0 && this.#method !== undefined
     socket.on('end', () => {
       if (!ours()) return
-      const { moves } = this.#options
       const waits = this.#proxySpokeAt === 0 || client.readableEnded
+      if (moves && unanswered()) {
+        this.#leaveUnanswered(path, moves)
+        return void socket.destroy()
+      }
       if (!moves || waits || !moves.retired(path) || moves.broken(path)) return void client.end()
       this.#proxy = undefined
       this.#left = path
@@ -135,6 +167,7 @@ export class Relay {
     // Also where proxy broke off: what it said before is still on its way, and HTTP's own framing tells the rest.
     socket.on('close', () => {
       if (!ours()) return
+      if (moves && unanswered()) return this.#leaveUnanswered(path, moves)
       this.#proxy = undefined
       this.end()
       this.#settle()
@@ -142,6 +175,7 @@ export class Relay {
   }
 
   async #move(first: Buffer, moves: Moves): Promise<void> {
+    this.#listen(first)
     this.#proxySpokeAt = 0
     this.#client.pause()
     this.#proxy?.socket.destroy()
@@ -155,13 +189,14 @@ export class Relay {
       if (this.#client.readableEnded) next.socket.end()
       this.#client.resume()
     } catch {
-      this.#client.destroy()
+      this.end(this.#method === 'HEAD' ? unserved.head : unserved.full)
     }
   }
 
   #settle(): void {
     if (this.#clientOpen || this.#proxy) return
     clearTimeout(this.#lingering)
+    clearTimeout(this.#verdict)
     this.#options.done()
   }
 }

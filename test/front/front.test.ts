@@ -167,7 +167,9 @@ t.test('without a proxy the client waits, and its bytes arrive once there is one
 
   front.send({ type: 'proxies', sockets: [socket('absent')] })
   const began = performance.now()
-  await t.rejects(ask({ port: front.port }))
+  const gone = await ask({ port: front.port })
+  t.match(gone, { status: 503, headers: { connection: 'close' } })
+  t.equal(JSON.parse(gone.body).code, 'drain.timeout')
   t.ok(performance.now() - began > 900, 'gives up after proxyWaitMs')
   await front.report('stats', ({ values }) => values.proxyFailures === 1)
 })

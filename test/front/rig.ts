@@ -114,6 +114,7 @@ export async function startFront(
     maxConnections: 100,
     handshakeTimeoutMs: 5_000,
     proxyWaitMs: 3_000,
+    successionPath: null,
     ...changes,
     ...more,
   })
