@@ -61,6 +61,7 @@ export const gateway = (scene: Scene): Launch => ({
     AEMBIT_RUNTIME_DIR: scene.runtimeDir,
     AEMBIT_STATE_DIR: scene.state.gateway,
     AEMBIT_PROXY_WORKERS: String(scene.workers),
+    AEMBIT_WARM_SPARES: 'false',
     AEMBIT_LOG_LEVEL: scene.logLevel,
     ...(scene.tls
       ? {

@@ -16,6 +16,7 @@ runChild('proxy', version, async (context) => {
   delete process.env.AEMBIT_VALKEY
   await edge.start()
   return {
+    successionPath: context.config.successionPath,
     command(message) {
       switch (message.type) {
         case 'snapshot':

@@ -15,7 +15,7 @@ export function printStatus(status: GatewayStatus, now: number, all = false): st
     age(row.uptimeSecs),
     String(row.restarts),
     `${row.lagMs.toFixed(0)} ms`,
-    `${Math.round(row.rssBytes / 1048576)} MB`,
+    megabytes(row.rssBytes),
     row.lastError ? `${row.lastError.text} (${age((now - Date.parse(row.lastError.at)) / 1000)} ago)` : '-',
   ])
   const columns = ['process', 'pid', 'state', 'uptime', 'restarts', 'lag', 'memory', 'last error']
@@ -31,6 +31,7 @@ export function printStatus(status: GatewayStatus, now: number, all = false): st
         : 'none yet: every request is refused until sync has fetched one'
     }`,
     ...summary(status, now),
+    ...spares(status),
     `gateway  version ${status.version}, pid ${status.pid}, up ${age(status.uptimeSecs)}, settings ${status.configDigest.slice(0, 12)}`,
     ...(status.lastReload ? [reloadLine(status.lastReload, now)] : []),
     ...(all ? ['', ...status.processes.flatMap(figures)] : []),
@@ -80,6 +81,14 @@ function summary({ summary }: GatewayStatus, now: number): string[] {
   ])
   return lines.map(([name, text]) => `${name.padEnd(8)} ${text}`)
 }
+
+function spares({ spares }: GatewayStatus): string[] {
+  if (spares.length === 0) return []
+  const each = spares.map(({ role, pid, rssBytes }) => `${role} (pid ${pid ?? '-'}, ${megabytes(rssBytes)})`)
+  return [`spares   ${each.join(', ')}`]
+}
+
+const megabytes = (bytes: number): string => `${Math.round(bytes / 1048576)} MB`
 
 function reloadLine({ at, problems }: { at: string; problems: readonly string[] }, now: number): string {
   const when = `${age((now - Date.parse(at)) / 1000)} ago`

@@ -2,12 +2,13 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { GatewayConfig } from '../../shared/config/gateway.ts'
 import type { Role } from '../../shared/ipc/contract.ts'
-import { policyDir, spoolDir } from './slices.ts'
+import { policyDir, spoolDir, successionPath } from './slices.ts'
 
 /**
  * What each child may do beyond computing: Node's permission model (no programs, no threads, no native addons, files of
- * these paths alone), no code made from strings where it can be had, no inspector by signal. It stands behind the unit's sandbox, which is
- * the same for all children: this is what keeps one child from another's secret.
+ * these paths alone), no code made from strings and no change of the language's own objects where it can be had, no
+ * inspector by signal. It stands behind the unit's sandbox, which is the same for all children: this is what keeps one
+ * child from another's secret. What was tried and what it costs: README, Hardening.
  */
 
 /** A child's files besides its code. A path may end in `*`. */
@@ -20,17 +21,20 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /** Of the adapter there is none: it starts programs, and Node.js would put its own limits on those that are Node.js. */
 const reaches: { readonly [R in Role]?: (config: GatewayConfig) => Reach } = {
-  front: ({ tls }) => {
-    if (tls === null) return { read: [], write: [] }
-    if (tls.source === 'files') return { read: [tls.certChainPath, tls.privateKeyPath], write: [] }
+  front: (config) => {
+    const { tls } = config
+    const common = [successionPath(config)]
+    if (tls === null) return { read: common, write: [] }
+    if (tls.source === 'files') return { read: [...common, tls.certChainPath, tls.privateKeyPath], write: [] }
     const files = [tls.eab?.hmacKeyPath, tls.caPath].filter((path) => typeof path === 'string')
-    return { read: [`${tls.dir}*`, ...files], write: [`${tls.dir}*`] }
+    return { read: [...common, `${tls.dir}*`, ...files], write: [`${tls.dir}*`] }
   },
   proxy: (config) => {
     const { runtimeDir, geoipDatabasePath } = config
     const own = [`${spoolDir(config)}*`, join(runtimeDir, 'proxy-*'), join(runtimeDir, 'peer-*')]
     const geoip = geoipDatabasePath === null ? [] : [geoipDatabasePath]
-    return { read: [...own, join(policyDir(config), 'snapshot-*'), ...geoip], write: own }
+    const read = [...own, successionPath(config), join(policyDir(config), 'snapshot-*'), ...geoip]
+    return { read, write: own }
   },
   sync: (config) => {
     const own = [`${policyDir(config)}*`, `${spoolDir(config)}*`, join(config.runtimeDir, 'sync.*')]
@@ -46,8 +50,12 @@ const code = (role: Role): string[] =>
 export function confinement(role: Role, config: GatewayConfig, instrumented = false): string[] {
   // The router of proxy's HTTP server compiles its routes.
   const noEval = role === 'proxy' ? [] : ['--disallow-code-generation-from-strings']
-  const common = ['--disable-sigusr1', ...noEval]
-  const reach = instrumented ? undefined : reaches[role]?.(config)
+  const common = ['--disable-sigusr1', '--disable-proto=delete', ...noEval]
+  if (instrumented) return common
+  // The reflection that certificates are made with adds to an intrinsic object.
+  const frozen = role === 'front' ? [] : ['--frozen-intrinsics', '--disable-warning=ExperimentalWarning']
+  common.push(...frozen)
+  const reach = reaches[role]?.(config)
   if (!reach) return common
   return [
     ...common,

@@ -2,9 +2,9 @@ import { rmSync } from 'node:fs'
 import type { Clock } from '../../shared/clock.ts'
 import type { GatewayConfig } from '../../shared/config/gateway.ts'
 import type { FaultJson } from '../../shared/faults.ts'
-import type { Command, Measured, Peer, Report, Role, SnapshotRef } from '../../shared/ipc/contract.ts'
+import type { Measured, Role } from '../../shared/ipc/contract.ts'
 import type { Logger } from '../../shared/log.ts'
-import type { Child } from './child.ts'
+import type { Forked, Launch } from './forked.ts'
 import type { Listeners } from './listeners.ts'
 import {
   frontSlice,
@@ -16,6 +16,8 @@ import {
   syncSocketPath,
 } from './slices.ts'
 import { Slot, type SlotLimits, type SlotOptions } from './slot.ts'
+import { Spares } from './spares.ts'
+import { Wiring } from './wiring.ts'
 
 /** Where each role's main.ts lies; tests put small ones there. */
 export type Scripts = Readonly<Record<Role, string>>
@@ -40,17 +42,6 @@ export interface FleetOptions {
   readonly onChange: () => void
 }
 
-/** The last that sync said about policy, for proxies that start later. */
-export interface KnownSnapshot {
-  readonly ref: SnapshotRef
-  readonly confirmedAt: number
-}
-
-/**
- * A proxy that has its configuration but no policy yet gets connections after this long, and refuses by itself. Longer
- * than a start takes on a busy machine, sync's included, shorter than front holds a client's bytes.
- */
-const graceMs = 10_000
 /** Sync holds no connection of a client; its events are on disk. */
 const syncDrainMs = 5_000
 
@@ -58,25 +49,20 @@ const syncDrainMs = 5_000
 const storeEnvironment = ({ valkey }: GatewayConfig): NodeJS.ProcessEnv =>
   valkey ? { AEMBIT_VALKEY: JSON.stringify(valkey) } : {}
 
-type AnySlot = Slot<'front'> | Slot<'proxy'> | Slot<'sync'> | Slot<'stdio-adapter'>
+export type AnySlot = Slot<'front'> | Slot<'proxy'> | Slot<'sync'> | Slot<'stdio-adapter'>
 
-/** Who runs, in what order; relays sync's word to the proxies and the proxies' sockets to front. */
+/** Who runs, in what order, and by which configuration. */
 export class Fleet {
   readonly front: Slot<'front'>
   readonly proxies: readonly Slot<'proxy'>[]
   readonly sync: Slot<'sync'>
   /** Where local servers are configured. */
   readonly stdio: Slot<'stdio-adapter'> | undefined
-  snapshot: KnownSnapshot | undefined
+  readonly spares: Spares
+  readonly wiring: Wiring
   #config: GatewayConfig
   #epoch = 1
   readonly #options: FleetOptions
-  readonly #sockets = new WeakMap<Child<'proxy'>, string>()
-  readonly #peers = new Map<Child<'proxy'>, Peer>()
-  #told: readonly string[] = []
-  #ending = false
-  /** Process ids of fronts that drain. */
-  readonly #retiringFronts = new Set<number>()
   /** Socket names never repeat, also not those of a supervisor before us whose proxies may still drain. */
   #generation: number
 
@@ -84,28 +70,35 @@ export class Fleet {
     this.#options = options
     this.#config = options.config
     this.#generation = Math.floor(options.clock.now() / 1000) % 900_000
-    const { listeners, scripts, env, confine } = options
-    const flags = (role: Role): string[] => confine(role, this.#config)
-    const fds = [listeners.https.fd, ...(listeners.http ? [listeners.http.fd] : [])]
+    this.wiring = new Wiring({
+      front: () => this.front,
+      proxies: () => this.proxies,
+      clock: options.clock,
+      onChange: () => this.#changed(),
+    })
+    this.spares = new Spares({
+      ...options,
+      enabled: options.config.warmSpares,
+      launch: (role) => this.#launch(role),
+      whole: (role) => this.slots.every((slot) => slot.role !== role || slot.ready),
+    })
     this.front = this.#slot('front', 'front', true, {
-      next: () => ({ script: scripts.front, fds, env, flags: flags('front') }),
-      config: () => ({ epoch: this.#epoch, config: frontSlice(this.#config) }),
-      onStart: (child) => child.send({ type: 'proxies', sockets: [...this.#told] }),
-      onRetire: async (child) => this.#retireFront(child),
+      config: () => ({ epoch: this.#epoch, config: this.#frontSlice(this.#config) }),
+      onStart: (child) => this.wiring.frontStarted(child),
+      onRetire: async (child) => this.wiring.retireFront(child),
     })
     this.proxies = Array.from({ length: this.#config.workers }, (_, worker) => this.#proxySlot(worker))
     this.sync = this.#slot('sync', 'sync', false, {
       next: () => {
         rmSync(syncSocketPath(this.#config), { force: true })
-        return { script: scripts.sync, fds: [], env, flags: flags('sync') }
+        return this.#launch('sync')
       },
       config: () => ({ epoch: this.#epoch, config: syncSlice(this.#config) }),
-      onReport: (_child, report) => this.#relay(report),
+      onReport: (_child, report) => this.wiring.relay(report),
     })
     if (this.#config.stdioServersPath !== null) {
       // Not beside its predecessor: it owns one socket, and the servers' processes.
       this.stdio = this.#slot('stdio-adapter', 'stdio-adapter', false, {
-        next: () => ({ script: scripts['stdio-adapter'], fds: [], env, flags: flags('stdio-adapter') }),
         config: () => ({ epoch: this.#epoch, config: this.#stdioSlice(this.#config) }),
       })
     }
@@ -122,38 +115,6 @@ export class Fleet {
   start(): void {
     this.stdio?.start()
     for (const slot of [this.sync, ...this.proxies, this.front]) slot.start()
-  }
-
-  /** Why the gateway is not ready; empty: it is. */
-  readiness(): string[] {
-    return this.slots.flatMap((slot) => {
-      if (slot.ready) return []
-      if (slot.crashLooping) return [`${slot.name}: crash loop (${slot.lastError?.text ?? 'unknown'})`]
-      const bad = [...(slot.current?.checks ?? [])].filter(([, { status }]) => status !== 'running')
-      if (bad.length === 0) return [`${slot.name}: ${slot.current?.state ?? 'restarting'}`]
-      return bad.map(
-        ([name, { status, fault }]) => `${name}: ${status}${fault ? ` (${fault.detail ?? fault.text})` : ''}`,
-      )
-    })
-  }
-
-  /** What runs but wants attention, e.g. a certificate whose renewal fails. */
-  warnings(): string[] {
-    return this.slots.flatMap((slot) =>
-      [...(slot.current?.checks ?? [])].flatMap(([name, { status, fault }]) =>
-        status === 'running' && fault ? [`${name}: ${fault.detail ?? fault.text}`] : [],
-      ),
-    )
-  }
-
-  /** A configuration that a process could never start with, before it ever ran. */
-  startFault(): { slot: string; fault: FaultJson } | undefined {
-    for (const slot of this.slots) {
-      const fault = slot.startFault
-      if (fault?.code === 'config.invalid' || fault?.code === 'listen.failed')
-        return { slot: slot.name, fault }
-    }
-    return undefined
   }
 
   /** No process that we count on owes us more than a few answers. */
@@ -174,6 +135,7 @@ export class Fleet {
         slot.role === 'sync' || slot.role === 'stdio-adapter' ? syncDrainMs : this.#config.drainMs,
       )
       if (fault) return fault
+      this.spares.renew(slot.role)
     }
     return null
   }
@@ -186,14 +148,15 @@ export class Fleet {
     const before = this.#config
     const fault = await this.#apply(before, next)
     if (fault) await this.#apply(next, before)
+    this.spares.reconfigure(this.#config.warmSpares)
     return fault
   }
 
   /** Clients first: front takes no more, proxies finish what they have, then sync. */
   async stop(): Promise<void> {
-    this.#ending = true
     const { drainMs } = this.#config
-    for (const child of this.front.children) this.#retireFront(child)
+    this.spares.stop()
+    this.wiring.end()
     const front = this.front.stop(drainMs)
     await this.#options.clock.sleep(this.#options.limits.handoverMs)
     await Promise.all([front, ...this.proxies.map((slot) => slot.stop(drainMs))])
@@ -205,9 +168,9 @@ export class Fleet {
    * Sync and the adapter own sockets that their successors need, so these are waited for.
    */
   async release(): Promise<void> {
-    this.#ending = true
     const { drainMs } = this.#config
-    for (const child of this.front.children) this.#retireFront(child)
+    this.spares.stop()
+    this.wiring.end()
     await this.front.release(drainMs)
     await Promise.all([
       ...this.proxies.map((slot) => slot.release(drainMs)),
@@ -217,6 +180,7 @@ export class Fleet {
   }
 
   killAll(): void {
+    this.spares.stop()
     for (const slot of this.slots) slot.killAll()
   }
 
@@ -232,7 +196,7 @@ export class Fleet {
       JSON.stringify(slice(before)) !== JSON.stringify(slice(next))
     return this.restart([
       ...(changed(syncSlice) ? [this.sync] : []),
-      ...(changed((config) => proxySlice(config, 0, 0)) ? this.proxies : []),
+      ...(changed((config) => proxySlice(config, 0, 0, false)) ? this.proxies : []),
     ])
   }
 
@@ -240,22 +204,40 @@ export class Fleet {
   async #reconfigureFront(before: GatewayConfig, next: GatewayConfig): Promise<FaultJson | null> {
     const flags = (config: GatewayConfig): string => this.#options.confine('front', config).join(' ')
     if (flags(before) !== flags(next)) return this.restart([this.front])
-    return (await this.front.current?.configure(this.#epoch, frontSlice(next))) ?? null
+    return (await this.front.current?.configure(this.#epoch, this.#frontSlice(next))) ?? null
+  }
+
+  #frontSlice(config: GatewayConfig) {
+    return frontSlice(config, this.#options.listeners.inherited)
   }
 
   #stdioSlice(config: GatewayConfig) {
     return stdioSlice(config, config.stdioServersPath ?? '')
   }
 
+  /** What a process of this role is started with by the configuration in force. */
+  #launch(role: Role): Launch {
+    const { listeners, scripts, env, confine } = this.#options
+    const fds = [listeners.https.fd, ...(listeners.http ? [listeners.http.fd] : [])]
+    return {
+      script: scripts[role],
+      fds: role === 'front' ? fds : [],
+      env: role === 'proxy' ? { ...env, ...storeEnvironment(this.#config) } : env,
+      flags: confine(role, this.#config),
+    }
+  }
+
   #slot<R extends Role>(
     role: R,
     name: string,
     overlap: boolean,
-    own: Pick<SlotOptions<R>, 'next' | 'config'> &
-      Partial<Pick<SlotOptions<R>, 'onStart' | 'onReport' | 'onRetire'>>,
+    own: Pick<SlotOptions<R>, 'config'> &
+      Partial<Pick<SlotOptions<R>, 'next' | 'onStart' | 'onReport' | 'onRetire'>>,
   ): Slot<R> {
-    const { limits, clock, log, random, onMeasured } = this.#options
+    const { onMeasured } = this.#options
     return new Slot<R>({
+      ...this.#options,
+      next: () => this.#launch(role),
       onStart: () => {},
       onRetire: async () => {},
       ...own,
@@ -266,93 +248,35 @@ export class Fleet {
       role,
       name,
       overlap,
-      limits,
-      clock,
-      log,
-      random,
+      spare: (launch): Forked<R> | undefined => this.spares.take(role, launch),
       onChange: () => this.#changed(),
     })
   }
 
   #proxySlot(worker: number): Slot<'proxy'> {
-    const { scripts, env, clock, confine } = this.#options
+    const { listeners } = this.#options
     let generation = 0
     return this.#slot('proxy', `proxy-${worker}`, true, {
       next: () => {
         generation = this.#generation++
-        return {
-          script: scripts.proxy,
-          fds: [],
-          env: { ...env, ...storeEnvironment(this.#config) },
-          flags: confine('proxy', this.#config),
-        }
+        return this.#launch('proxy')
       },
-      config: () => ({ epoch: this.#epoch, config: proxySlice(this.#config, worker, generation) }),
+      config: () => ({
+        epoch: this.#epoch,
+        config: proxySlice(this.#config, worker, generation, listeners.inherited),
+      }),
       onStart: (child) => {
-        const path = proxySocketPath(this.#config, worker, generation)
-        this.#sockets.set(child, path)
-        // A killed process leaves its socket file behind.
-        const peer = proxyPeer(this.#config, worker, generation)
-        this.#peers.set(child, peer)
-        this.#tellPeers()
-        for (const front of this.#retiringFronts) child.send({ type: 'retire', front })
-        void child.exited.then(() => {
-          if (!child.clean) for (const each of this.front.children) each.send({ type: 'broke', socket: path })
-          rmSync(path, { force: true })
-          rmSync(peer.socketPath, { force: true })
-          this.#peers.delete(child)
-          this.#tellPeers()
-        })
-        if (this.snapshot) child.send({ type: 'snapshot', ...this.snapshot })
-        void clock.sleep(graceMs).then(() => this.#changed())
+        const socketPath = proxySocketPath(this.#config, worker, generation)
+        this.wiring.proxyStarted(child, { socketPath, peer: proxyPeer(this.#config, worker, generation) })
       },
       // From then on front sends it no new request: it may close what is idle.
-      onRetire: async () => void (await Promise.all(this.front.children.map((child) => child.heard()))),
+      onRetire: () => this.wiring.frontsHeard(),
     })
-  }
-
-  /** Its clients are to be told, by every proxy there is and will be, to come back to its successor. */
-  #retireFront(front: Child<'front'>): void {
-    const { pid } = front
-    if (pid === undefined) return
-    this.#retiringFronts.add(pid)
-    void front.exited.then(() => this.#retiringFronts.delete(pid))
-    for (const slot of this.proxies)
-      for (const child of slot.children) child.send({ type: 'retire', front: pid })
-  }
-
-  #relay(report: Report<'sync'>): void {
-    if (report.type === 'snapshot') this.snapshot = { ref: report.ref, confirmedAt: report.confirmedAt }
-    else if (report.type !== 'confirmed') return
-    else if (this.snapshot?.ref.version === report.version) {
-      this.snapshot = { ref: this.snapshot.ref, confirmedAt: report.confirmedAt }
-    }
-    for (const slot of this.proxies)
-      for (const child of slot.children) child.send(report satisfies Command<'proxy'>)
   }
 
   #changed(): void {
-    const sockets = this.proxies.flatMap(({ current }) => {
-      const socket = current && this.#serves(current) ? this.#sockets.get(current) : undefined
-      return socket === undefined ? [] : [socket]
-    })
-    // Proxies that end together are nobody's successors: front stays with those that it has.
-    if (!this.#ending && sockets.join() !== this.#told.join()) {
-      this.#told = sockets
-      for (const child of this.front?.children ?? []) child.send({ type: 'proxies', sockets })
-    }
+    this.wiring.look()
+    this.spares.look()
     this.#options.onChange()
-  }
-
-  /** Every proxy learns of every other one, also of one that drains: calls that it holds are finished through it. */
-  #tellPeers(): void {
-    const peers = [...this.#peers.values()]
-    for (const child of this.#peers.keys()) child.send({ type: 'peers', peers })
-  }
-
-  #serves(child: Child<'proxy'>): boolean {
-    if (child.ready) return true
-    // With its own checks failing it still answers, and says why; only a very new one is spared the wait.
-    return child.state === 'checking' && this.#options.clock.now() - child.startedAt >= graceMs
   }
 }

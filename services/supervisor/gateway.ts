@@ -1,4 +1,4 @@
-import { readdirSync, rmSync } from 'node:fs'
+import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import type { Server } from 'node:http'
 import { join } from 'node:path'
 import type { Clock } from '../../shared/clock.ts'
@@ -14,9 +14,10 @@ import { type Confine, Fleet, type Scripts } from './fleet.ts'
 import { startHealth } from './health.ts'
 import { formatAddress, type Listeners, openListeners } from './listeners.ts'
 import { Metrics } from './metrics.ts'
-import { operatorSocketPath, startOperator } from './operator.ts'
+import { answers, operatorSocketPath, startOperator } from './operator.ts'
 import { Probes, probeEveryMs } from './probes.ts'
-import { fixedChanges, spoolDir } from './slices.ts'
+import { reasonsAgainst, startFaultOf, warningsOf } from './readiness.ts'
+import { fixedChanges, spoolDir, successionPath } from './slices.ts'
 import type { SlotLimits } from './slot.ts'
 import { describe, type GatewayStatus, type ReloadStatus } from './status.ts'
 import { Totals } from './totals.ts'
@@ -75,10 +76,7 @@ export class Gateway {
         reload: () => this.reload(),
       }),
     )
-    for (const name of readdirSync(config.runtimeDir)) {
-      if (/^(proxy|peer)-\d+\.\d+\.sock(\.new)?$/.test(name))
-        rmSync(join(config.runtimeDir, name), { force: true })
-    }
+    await removeDeadSockets(config.runtimeDir)
     if (this.#stopping) return this.#started.promise
     if (config.valkey) await checkValkey(config.valkey, log)
     if (this.#stopping) return this.#started.promise
@@ -173,6 +171,7 @@ export class Gateway {
     await Promise.race([this.#options.notifier.stopping(reason), this.#options.clock.sleep(500)])
     await this.#fleet?.stop()
     this.#listeners?.close()
+    rmSync(successionPath(this.#config), { force: true })
     for (const server of this.#servers) {
       server.close()
       server.closeAllConnections()
@@ -217,13 +216,13 @@ export class Gateway {
   #judge(): void {
     const fleet = this.#fleet
     if (!fleet || this.#stopping) return
-    const fault = this.#everReady ? undefined : fleet.startFault()
+    const fault = this.#everReady ? undefined : startFaultOf(fleet.slots)
     if (fault) {
       this.#started.reject(this.#explain(fault))
       return
     }
-    const reasons = fleet.readiness()
-    const warnings = fleet.warnings()
+    const reasons = reasonsAgainst(fleet.slots)
+    const warnings = warningsOf(fleet.slots)
     const serving = [`ready, serving ${this.#config.gatewayUrl}`, ...warnings].join('; ')
     const line = reasons.length === 0 ? serving : `not ready: ${[...reasons, ...warnings].join('; ')}`
     if (line === this.#told) return
@@ -243,8 +242,15 @@ export class Gateway {
       'ready',
     )
     void notifier[this.#everReady ? 'status' : 'ready'](line)
+    if (!this.#everReady) this.#takeOver()
     this.#everReady = true
     this.#started.resolve()
+  }
+
+  /** Those of a supervisor that died may leave: we serve. */
+  #takeOver(): void {
+    if (!this.#listeners?.inherited) return
+    writeFileSync(successionPath(this.#config), `${process.pid} ${this.#startedAt}`, { mode: 0o600 })
   }
 
   /** Front sees an errno; here the address and the setting behind its descriptor are known. */
@@ -261,6 +267,15 @@ export class Gateway {
         ? `${where} is taken by another process; stop it or set ${variable}`
         : `${where} can not be listened on (${detail}); set ${variable}`,
     })
+  }
+}
+
+/** Of proxies that were killed; those of a supervisor before us that still serve keep theirs. */
+async function removeDeadSockets(folder: string): Promise<void> {
+  for (const name of readdirSync(folder)) {
+    const path = join(folder, name)
+    if (/^(proxy|peer)-\d+\.\d+\.sock(\.new)?$/.test(name) && !(await answers(path)))
+      rmSync(path, { force: true })
   }
 }
 

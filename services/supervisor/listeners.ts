@@ -15,6 +15,8 @@ export interface OwnedSocket {
 export interface Listeners {
   readonly https: OwnedSocket
   readonly http: OwnedSocket | null
+  /** systemd's: they outlive this process, and another one gets them. */
+  readonly inherited: boolean
   close(): void
 }
 
@@ -92,7 +94,7 @@ export function openListeners(
   try {
     const https = own('https', listen.https, 'AEMBIT_HTTPS_PORT')
     const http = listen.http === 0 ? null : own('http', listen.http, 'AEMBIT_HTTP_PORT')
-    return { https, http, close }
+    return { https, http, inherited: inherited.has('https'), close }
   } catch (error) {
     close()
     throw error

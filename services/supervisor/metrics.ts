@@ -41,7 +41,8 @@ export class Metrics {
     this.#cpu = cpu
     this.#set('version', 1, { component, version: status.version })
     this.#set('machine_cpu_cores', availableParallelism(), { component, hostname: hostname() })
-    const resident = status.processes.reduce((sum, { rssBytes }) => sum + rssBytes, process.memoryUsage.rss())
+    const others = [...status.processes, ...status.spares]
+    const resident = others.reduce((sum, { rssBytes }) => sum + rssBytes, process.memoryUsage.rss())
     this.#set('process_memory_usage_bytes', resident, { component, hostname: hostname() })
     this.#set('aembit_mcp_gateway_ready', status.ready && this.#probes.reasons.length === 0 ? 1 : 0)
     this.#flaps.reset()

@@ -41,7 +41,8 @@ export async function startOperator(path: string, operations: Operations): Promi
   return server
 }
 
-const answers = (path: string): Promise<boolean> =>
+/** Somebody listens on this unix socket. */
+export const answers = (path: string): Promise<boolean> =>
   new Promise((resolve) => {
     const socket = connect(path)
     socket.once('connect', () => {

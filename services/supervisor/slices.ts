@@ -20,6 +20,8 @@ export const syncSocketPath = (config: GatewayConfig): string => join(config.run
 export const stdioSocketPath = (config: GatewayConfig): string => join(config.runtimeDir, 'stdio.sock')
 /** Of sync alone, apart from what front keeps of ACME. */
 export const policyDir = (config: GatewayConfig): string => join(config.stateDir, 'policy')
+/** Who serves; see shared/ipc/succession.ts. */
+export const successionPath = (config: GatewayConfig): string => join(config.runtimeDir, 'serving')
 export const spoolDir = (config: GatewayConfig): string => join(config.stateDir, 'spool')
 export const proxySocketPath = (config: GatewayConfig, worker: number, generation: number): string =>
   join(config.runtimeDir, `proxy-${worker}.${generation}.sock`)
@@ -34,7 +36,8 @@ export const proxyPeer = (config: GatewayConfig, worker: number, generation: num
 const digestKey = randomBytes(32)
 const keyedDigest = (text: string): string => createHmac('sha256', digestKey).update(text).digest('base64url')
 
-export function frontSlice(config: GatewayConfig): ConfigOf['front'] {
+/** `followed`: where the supervisor's end is not the gateway's. */
+export function frontSlice(config: GatewayConfig, followed: boolean): ConfigOf['front'] {
   return {
     logLevel: config.logLevel,
     origin: config.origin,
@@ -46,6 +49,7 @@ export function frontSlice(config: GatewayConfig): ConfigOf['front'] {
     maxConnections,
     handshakeTimeoutMs,
     proxyWaitMs,
+    successionPath: followed ? successionPath(config) : null,
   }
 }
 
@@ -54,7 +58,12 @@ function tlsSlice(tls: GatewayConfig['tls']): ConfigOf['front']['tls'] {
   return { ...tls, domains: [...tls.domains], contact: [...tls.contact] }
 }
 
-export function proxySlice(config: GatewayConfig, worker: number, generation: number): ConfigOf['proxy'] {
+export function proxySlice(
+  config: GatewayConfig,
+  worker: number,
+  generation: number,
+  followed: boolean,
+): ConfigOf['proxy'] {
   return {
     logLevel: config.logLevel,
     version,
@@ -63,6 +72,7 @@ export function proxySlice(config: GatewayConfig, worker: number, generation: nu
     mcpPath: config.mcpPath,
     publicPort: config.publicPort,
     socketPath: proxySocketPath(config, worker, generation),
+    successionPath: followed ? successionPath(config) : null,
     peer: proxyPeer(config, worker, generation),
     syncSocketPath: syncSocketPath(config),
     stdioSocketPath: config.stdioServersPath === null ? null : stdioSocketPath(config),

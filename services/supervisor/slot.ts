@@ -1,11 +1,13 @@
 import type { Clock } from '../../shared/clock.ts'
 import { Fault, type FaultJson } from '../../shared/faults.ts'
-import type { ConfigOf, Report, Role } from '../../shared/ipc/contract.ts'
+import type { ConfigOf, Role } from '../../shared/ipc/contract.ts'
 import type { Logger } from '../../shared/log.ts'
 import { backoffMs } from '../../shared/retry.ts'
-import { Child, type ChildLimits, type ChildOptions } from './child.ts'
+import { Child, type ChildLimits } from './child.ts'
+import { Forked, type Launch, type OwnReport } from './forked.ts'
+import type { SpareLimits } from './spares.ts'
 
-export interface SlotLimits extends ChildLimits {
+export interface SlotLimits extends ChildLimits, SpareLimits {
   /** Running this long without a fault, a process counts as healthy again. */
   readonly stableMs: number
   /** Exits without such a time between them, after which the slot is a crash loop. */
@@ -27,6 +29,7 @@ export const defaultLimits: SlotLimits = {
   backoffBaseMs: 250,
   backoffCapMs: 15_000,
   handoverMs: 200,
+  spareAfterMs: 2_000,
 }
 
 export interface SlotOptions<R extends Role> {
@@ -39,15 +42,14 @@ export interface SlotOptions<R extends Role> {
   readonly log: Logger
   readonly random: () => number
   /** What one more process of this slot is started with; called once per process. */
-  readonly next: () => Omit<
-    ChildOptions<R>,
-    'role' | 'name' | 'limits' | 'clock' | 'log' | 'onReport' | 'onChange' | 'onExit'
-  >
+  readonly next: () => Launch
+  /** A process that is there already and was started so; for one that died, as there is no time for another start. */
+  readonly spare: (launch: Launch) => Forked<R> | undefined
   /** The configuration of the process started last. */
   readonly config: () => { epoch: number; config: ConfigOf[R] }
   /** The process has its configuration on the way: tell it what else it has to know. */
   readonly onStart: (child: Child<R>) => void
-  readonly onReport: (child: Child<R>, report: Report<R>) => void
+  readonly onReport: (child: Child<R>, report: OwnReport<R>) => void
   readonly onChange: () => void
   /** Its successor serves and it is about to drain: tell those who have to know. */
   readonly onRetire: (child: Child<R>) => Promise<void>
@@ -184,12 +186,13 @@ export class Slot<R extends Role> {
     return null
   }
 
-  #fork(): Child<R> {
+  #fork(spare?: (launch: Launch) => Forked<R> | undefined): Child<R> {
     const { role, name, limits, clock, log, next, config, onReport, onStart } = this.#options
+    const launch = next()
+    const ready = spare?.(launch)
     const child = new Child<R>({
-      ...next(),
-      role,
       name,
+      process: ready ?? new Forked<R>({ role, name, launch, limits, clock, log }),
       limits,
       clock,
       log,
@@ -205,7 +208,7 @@ export class Slot<R extends Role> {
       if (fault) this.startFault ??= fault
     })
     onStart(child)
-    log.info({ process: name, child: child.pid }, 'child started')
+    log.info({ process: name, child: child.pid }, ready ? 'a spare takes its place' : 'child started')
     return child
   }
 
@@ -252,7 +255,7 @@ export class Slot<R extends Role> {
     if (wait > 0) await this.#options.clock.sleep(wait, this.#stopped.signal).catch(() => {})
     if (this.#stopped.signal.aborted || this.current) return
     this.restarts++
-    this.current = this.#fork()
+    this.current = this.#fork(this.#options.spare)
     this.#options.onChange()
   }
 }

@@ -2,6 +2,7 @@ import type { GatewayConfig } from '../../shared/config/gateway.ts'
 import { version } from '../../shared/version.ts'
 import type { Child, ChildState } from './child.ts'
 import type { Fleet } from './fleet.ts'
+import { reasonsAgainst, warningsOf } from './readiness.ts'
 import { type Summary, summarize } from './summary.ts'
 
 export interface ProcessStatus {
@@ -16,6 +17,12 @@ export interface ProcessStatus {
   readonly lastError: { readonly at: string; readonly text: string } | null
   readonly checks: Readonly<Record<string, string>>
   readonly stats: Readonly<Record<string, string | number>>
+}
+
+export interface SpareStatus {
+  readonly role: string
+  readonly pid: number | null
+  readonly rssBytes: number
 }
 
 export interface ReloadStatus {
@@ -45,6 +52,8 @@ export interface GatewayStatus {
   readonly lastReload: ReloadStatus | null
   readonly summary: Summary
   readonly processes: readonly ProcessStatus[]
+  /** Stand by for one that dies; not among `processes`, as nothing waits for them. */
+  readonly spares: readonly SpareStatus[]
 }
 
 export interface StatusSources {
@@ -65,13 +74,13 @@ export function describe({
   lastReload,
   probes,
 }: StatusSources): GatewayStatus {
-  const reasons = fleet.readiness()
-  const { snapshot } = fleet
+  const reasons = reasonsAgainst(fleet.slots)
+  const { snapshot } = fleet.wiring
   const processes = describeProcesses(fleet, now)
   return {
     ready: reasons.length === 0,
     reasons,
-    warnings: [...fleet.warnings(), ...probes],
+    warnings: [...warningsOf(fleet.slots), ...probes],
     version,
     pid: process.pid,
     url: config.gatewayUrl,
@@ -88,6 +97,7 @@ export function describe({
     lastReload,
     summary: summarize(processes),
     processes,
+    spares: fleet.spares.all.map(({ role, pid = null, rssBytes }) => ({ role, pid, rssBytes })),
   }
 }
 

@@ -144,7 +144,13 @@ export async function startSync(
     status.run(stop.signal),
   ])
 
+  // The next sync wants the socket and the spool, and may be there already.
+  let lastMs = 2_000
+
   return {
+    orphaned: () => {
+      lastMs = 200
+    },
     reconfigure: async (next) => {
       checkReload(config, next)
       config = next
@@ -153,9 +159,9 @@ export async function startSync(
     drain: async (deadlineMs) => {
       const end = clock.now() + deadlineMs
       context.check('sync.socket', 'stopping')
-      await broker.close(Math.min(2_000, deadlineMs))
+      await broker.close(Math.min(lastMs, deadlineMs))
       // What proxies sealed on their way out goes now, if the control plane is there.
-      const last = AbortSignal.timeout(Math.max(1, Math.min(2_000, end - clock.now())))
+      const last = AbortSignal.timeout(Math.max(1, Math.min(lastMs, end - clock.now())))
       await uploader.pass(last).catch(() => {})
       status.refresh()
       stop.abort()

@@ -75,6 +75,11 @@ export const gatewayTable = {
     'serve without TLS; with a loopback AEMBIT_LISTEN_ADDRESS alone',
   ),
   AEMBIT_PROXY_WORKERS: optional(integer({ min: 1, max: 64 }), 1, 'proxy processes'),
+  AEMBIT_WARM_SPARES: optional(
+    boolean,
+    true,
+    'a loaded process of each kind stands by for one that dies; false saves their memory',
+  ),
   AEMBIT_RUNTIME_DIR: optional(absolutePath, '/run/aembit_mcp_gateway', 'sockets; made 0700'),
   AEMBIT_STATE_DIR: optional(
     absolutePath,

@@ -36,6 +36,7 @@ export interface GatewayConfig {
     readonly metrics: number
   }
   readonly workers: number
+  readonly warmSpares: boolean
   readonly runtimeDir: string
   readonly stateDir: string
   readonly sessionIdleTtlSecs: number
@@ -145,6 +146,7 @@ function toConfig(values: Values): GatewayConfig {
       metrics: values.AEMBIT_METRICS_PORT,
     },
     workers: values.AEMBIT_PROXY_WORKERS,
+    warmSpares: values.AEMBIT_WARM_SPARES,
     runtimeDir: values.AEMBIT_RUNTIME_DIR,
     stateDir: values.AEMBIT_STATE_DIR,
     sessionIdleTtlSecs: values.AEMBIT_MCP_SESSION_IDLE_TTL_SECS,

@@ -12,6 +12,7 @@ import {
   type Report,
   type Role,
 } from './contract.ts'
+import { succeeded } from './succession.ts'
 
 /** What a child's own code gets. */
 export interface ChildContext<R extends Role> {
@@ -33,7 +34,9 @@ export interface RunningChild<R extends Role> {
   command?(message: OwnCommand<R>): void
   /** A new configuration while running: apply it whole, or throw a Fault and keep the old. */
   reconfigure?(config: ConfigOf[R]): Promise<void>
-  /** The supervisor is gone, and so is everyone else that it started; `drain` follows. */
+  /** Without its supervisor it serves on until this file names another (`succession.ts`); null: it stops. */
+  readonly successionPath?: string | null
+  /** Nobody that the supervisor started is replaced any more; `drain` follows. */
   orphaned?(): void
   /** Stop taking new work, finish what runs; resolves with what was left at the deadline. */
   drain(deadlineMs: number): Promise<number>
@@ -41,7 +44,7 @@ export interface RunningChild<R extends Role> {
 
 /**
  * The life of a forked child: hello → configure → start → … → drain → exit 0. A child whose supervisor is gone
- * (IPC disconnect) or that is told SIGTERM drains too. A message that does not fit the contract ends the process.
+ * (IPC disconnect) or that is told SIGTERM drains too, the former when there is another one to serve. A message that does not fit the contract ends the process.
  */
 export function runChild<R extends Role>(
   role: R,
@@ -160,11 +163,17 @@ export function runChild<R extends Role>(
         else early.push(message as OwnCommand<R>)
     }
   })
-  process.on('disconnect', () => {
-    running?.orphaned?.()
+  const leave = (): void => {
+    if (!process.connected) running?.orphaned?.()
     void drain(10_000)
+  }
+  process.on('disconnect', () => {
+    const path = running?.successionPath
+    if (draining || !path) return leave()
+    log.warn('the supervisor is gone; serves on until another one does')
+    void succeeded(path).then(leave)
   })
-  process.on('SIGTERM', () => void drain(10_000))
+  process.on('SIGTERM', leave)
   // Ctrl-C reaches the whole foreground group; the supervisor decides the order in which we stop.
   process.on('SIGINT', () => {})
   process.on('uncaughtException', (error) => {

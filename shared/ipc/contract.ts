@@ -26,6 +26,12 @@ export type Peer = z.infer<typeof peer>
 
 const fd = z.object({ fd: z.number().int().nonnegative() })
 
+/**
+ * File in which a supervisor that serves puts its name. Where its end is not the gateway's (sockets of systemd), a
+ * process that lost its supervisor serves on until another name is there. null: it stops.
+ */
+const successionPath = z.string().nullable()
+
 /** Where front takes its certificate from; `config/gateway-tls.ts` explains the fields. */
 const tlsSource = z.discriminatedUnion('source', [
   z.object({ source: z.literal('files'), certChainPath: z.string(), privateKeyPath: z.string() }),
@@ -53,6 +59,7 @@ export const configSchemas = {
     handshakeTimeoutMs: z.number().int().positive(),
     /** How long bytes of a client wait for a proxy to come back before the connection is closed. */
     proxyWaitMs: z.number().int().positive(),
+    successionPath,
   }),
   proxy: z.object({
     logLevel: z.string(),
@@ -65,6 +72,7 @@ export const configSchemas = {
     /** Port that clients see; goes into events. */
     publicPort: z.number().int(),
     socketPath: z.string(),
+    successionPath,
     /** This worker as the others find it. */
     peer,
     syncSocketPath: z.string(),

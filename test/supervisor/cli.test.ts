@@ -86,6 +86,7 @@ t.test('what is wrong stands first', async (t) => {
         spool: { files: 4, bytes: 10, lagSecs: 400, shipped: 7, lost: 1 },
         traffic: { activeRequests: 2, connections: 3, sessions: 4, sessionStore: 'memory' },
       },
+      spares: [{ role: 'front', pid: 77, rssBytes: 80 * 1048576 }],
       processes: [
         {
           name: 'sync',
@@ -115,6 +116,7 @@ t.test('what is wrong stands first', async (t) => {
   t.match(text, /^traffic +2 requests run, 3 connections, 4 sessions \(memory\)$/m)
   t.match(text, /^NOT READY .*\n {2}! sync.control_plane: failing \(no route\)/)
   t.match(text, /sync +- +crash loop +0s +7 +0 ms +0 MB +exited with code 1 \(1m ago\)/)
+  t.match(text, /^spares +front \(pid 77, 80 MB\)$/m)
   t.match(text, /none yet: every request is refused/)
   t.match(text, /REFUSED 1m ago/)
   t.match(text, /^sync +backlog=3$/m)

@@ -48,6 +48,8 @@ function tryAll(role: Role): Record<string, boolean> {
     attempt('write elsewhere', () => fs.writeFileSync(${JSON.stringify(join(dir, 'made'))}, ''))
     attempt('program', () => { const { error } = require('node:child_process').spawnSync('true'); if (error) throw error })
     attempt('thread', () => new (require('node:worker_threads').Worker)('', { eval: true }).terminate())
+    attempt('pollute', () => { Object.prototype.polluted = 1; if (!({}).polluted) throw new Error() })
+    attempt('swap prototype', () => { const odd = {}; odd.__proto__ = Array.prototype; if (!(odd instanceof Array)) throw new Error() })
     attempt('eval', () => new Function('return 1')())
     console.log(JSON.stringify(done))`
   const shell = 'unset NODE_OPTIONS; exec "$0" "$@"'
@@ -70,11 +72,13 @@ const nothing = {
   'write elsewhere': false,
   program: false,
   thread: false,
+  pollute: false,
+  'swap prototype': false,
   eval: false,
 }
 
 t.test('front reads its key, and nothing of the others', async (t) => {
-  t.same(tryAll('front'), { ...nothing, 'read key': true })
+  t.same(tryAll('front'), { ...nothing, 'read key': true, pollute: true })
 })
 
 t.test('proxy reads policy and writes events; no TLS key, no enrolment secret', async (t) => {

@@ -86,6 +86,7 @@ export function startGateway({
     AEMBIT_RUNTIME_DIR: join(dir, 'run'),
     AEMBIT_STATE_DIR: join(dir, 'state'),
     AEMBIT_DRAIN_SECS: '5',
+    AEMBIT_WARM_SPARES: 'false',
     FAKE_DIR: join(dir, 'flags'),
     FAKE_LIMITS: JSON.stringify({ pingEveryMs: 100, missedPings: 10, handoverMs: 50, ...limits }),
     PATH: process.env.PATH ?? '',

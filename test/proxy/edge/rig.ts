@@ -62,6 +62,7 @@ export async function startRig(options: RigOptions = {}) {
     mcpPath: '/mcp',
     publicPort: 8443,
     socketPath: join(dir, 'proxy-0.1.sock'),
+    successionPath: null,
     peer: { id: '0.1', socketPath: join(dir, 'peer-0.1.sock') },
     syncSocketPath,
     stdioSocketPath: null,

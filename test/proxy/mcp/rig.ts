@@ -74,6 +74,7 @@ export function proxyConfig(timeouts: Record<string, number> = {}): ConfigOf['pr
     mcpPath: '/mcp',
     publicPort: 443,
     socketPath: '',
+    successionPath: null,
     peer: { id: '0.1', socketPath: '' },
     syncSocketPath: '',
     stdioSocketPath: null,

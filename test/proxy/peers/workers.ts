@@ -98,6 +98,7 @@ export async function startWorkers(options: WorkersOptions) {
       mcpPath: '/mcp',
       publicPort: 8443,
       socketPath: join(dir, `proxy-${id}.sock`),
+      successionPath: null,
       peer: { id, socketPath: join(dir, `peer-${id}.sock`) },
       syncSocketPath,
       stdioSocketPath: null,

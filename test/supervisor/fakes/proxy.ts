@@ -46,6 +46,7 @@ runChild('proxy', 'fake', async ({ config, check, stats }) => {
   stats({ answered: 0 })
   process.on('SIGUSR2', () => process.send?.({ type: 'nonsense' }))
   return {
+    successionPath: config.successionPath,
     command: (message) => told.push(message),
     drain: async (deadlineMs) => {
       draining = true
