@@ -59,6 +59,18 @@ export const gateway = {
       source: 'ARCHITECTURE, Replace a child',
       text: 'A draining proxy finishes what runs and takes nobody new.',
     },
+    'GW-RESTART-07': {
+      source: 'Issue 5: kill -9, service is back in under 1 s',
+      text: 'A loaded spare takes the place of a process that dies; spares count as nothing else.',
+    },
+    'GW-RESTART-08': {
+      source: 'Issue 5: kill -9, only requests in flight in that very process fail',
+      text: 'Without its supervisor the gateway serves on until the next one does; without systemd it ends.',
+    },
+    'GW-RESTART-09': {
+      source: 'Issue 5: kill -9, each with a clear error',
+      text: 'A client that waits for an answer from a killed process is told so, and nothing is put into an answer that began.',
+    },
     'GW-RELOAD-01': {
       source: "Operators' guide, reload",
       text: 'A reload swaps the certificate under open connections and refuses a bad one.',

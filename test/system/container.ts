@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 export interface Ran {
@@ -74,6 +74,22 @@ export class Container {
     return spawn('nsenter', ['-t', String(this.#init), '-n', '--', ...args], {
       stdio: ['pipe', 'pipe', 'inherit'],
     })
+  }
+
+  /** The id that a process of the container has here. */
+  outside(pid: number): number {
+    const space = (of: number | string): string => readlinkSync(`/proc/${of}/ns/pid`)
+    const found = readdirSync('/proc').find((here) => {
+      if (!/^\d+$/.test(here)) return false
+      try {
+        const ids = /^NSpid:\s+(.*)$/m.exec(readFileSync(`/proc/${here}/status`, 'utf8'))?.[1]?.split(/\s+/)
+        return ids?.at(-1) === String(pid) && space(here) === space(this.#init)
+      } catch {
+        return false
+      }
+    })
+    if (found === undefined) throw new Error(`there is no process ${pid} in the container`)
+    return Number(found)
   }
 
   /** Powers it off, and removes it. */

@@ -14,6 +14,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { controlPlaneYaml } from '../../installer/quickstart/config.ts'
 import { ensureDevelopmentTls } from '../../installer/quickstart/development-ca.ts'
+import type { GatewayStatus } from '../../services/supervisor/status.ts'
 import { withServers } from '../rig/servers.ts'
 import { users } from '../rig/world.ts'
 import type { Answer, ClientOptions } from './client.ts'
@@ -34,6 +35,8 @@ export interface Load {
   mark(): Promise<Window>
   /** Resolves when this many requests of the open window are answered. */
   until(requests: number): Promise<void>
+  /** SIGKILL of a process of the container, by its id there. */
+  kill(pid: number): Promise<void>
   end(): Promise<Window>
 }
 
@@ -121,15 +124,17 @@ export class Scene {
     )
   }
 
-  /** Ids, in the container, of the processes that run a role. */
-  async pids(role: string): Promise<number[]> {
-    const { stdout } = await this.box.run(['pgrep', '-f', `services/${role}/main.js$`])
-    return stdout.split('\n').filter(Boolean).map(Number)
-  }
-
-  async status(): Promise<{ ready: boolean; processes: { name: string; restarts: number; pid: number }[] }> {
+  async status(): Promise<GatewayStatus> {
     const { stdout } = await this.box.run(['aembit_mcp_gateway', 'status', '--json'])
     return JSON.parse(stdout)
+  }
+
+  /** Its id, in the container, of the process that serves; `supervisor` is one too. */
+  async pidOf(role: string): Promise<number> {
+    const { pid, processes } = await this.status()
+    return role === 'supervisor'
+      ? pid
+      : (processes.find((row) => row.role === role && row.state !== 'draining')?.pid ?? -1)
   }
 
   /** Everything that an install could leave behind, as one text. */
@@ -193,6 +198,7 @@ export class Scene {
       email,
       password,
       connections: 64,
+      http2: 8,
       streams: 20,
       ticks: 20,
       ...options,
@@ -214,6 +220,7 @@ export class Scene {
         while (Number(await ask('requests')) < requests)
           await new Promise((resolve) => setTimeout(resolve, 100))
       },
+      kill: async (pid) => void (await ask(`kill ${this.box.outside(pid)}`)),
       end: async () => {
         const last = JSON.parse(await ask('end')) as Window
         stop()

@@ -150,12 +150,12 @@ export const cases: readonly Case[] = [
     (role): Case => ({
       name: `SIGSTOP ${role}: noticed by the supervisor, replaced`,
       run: async (scene, note) => {
-        const [pid] = await scene.pids(role)
+        const pid = await scene.pidOf(role)
         await scene.box.sh(`kill -STOP ${pid}`)
         const began = Date.now()
         await until(`another ${role}`, async () => {
-          const now = await scene.pids(role)
-          return now.length > 0 && !now.includes(pid ?? 0)
+          const now = await scene.pidOf(role)
+          return now !== -1 && now !== pid
         })
         note(`replaced after ${((Date.now() - began) / 1000).toFixed(1)} s`)
         await until('ready', async () => (await scene.status()).ready)
