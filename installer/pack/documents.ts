@@ -27,8 +27,8 @@ export function readBillOfMaterials(root: string): BillOfMaterials {
 }
 
 /**
- * The part of it that one tarball holds (CycloneDX 1.5). Without the serial number and the time that npm puts in: the
- * same commit has the same document.
+ * The part of it that one tarball holds (CycloneDX 1.5). Each package once, in order, and without what npm adds of itself
+ * (serial number, time, its version, properties): the same commit has the same document, whatever npm makes it.
  */
 export function billOfMaterials(
   whole: BillOfMaterials,
@@ -36,19 +36,34 @@ export function billOfMaterials(
 ): string {
   const held = new Set(packages.map((each) => `${each.name}@${each.version}`))
   const own = whole.metadata.component['bom-ref']
-  const components = whole.components.filter((each) => held.has(`${each.name}@${each.version}`))
+  const components = once(whole.components, (each) => each['bom-ref'])
+    .filter((each) => held.has(`${each.name}@${each.version}`))
+    .map(({ properties: _properties, ...each }) => each)
   const missing = [...held].filter((id) => !components.some((each) => `${each.name}@${each.version}` === id))
   if (missing.length > 0) throw new Error(`npm sbom does not know ${missing.join(', ')}`)
   const refs = new Set([own, ...components.map((each) => each['bom-ref'])])
   const { serialNumber: _serial, ...rest } = whole as BillOfMaterials & { serialNumber?: string }
-  const { timestamp: _timestamp, ...metadata } = whole.metadata as typeof whole.metadata & {
-    timestamp?: string
-  }
-  const component = { ...metadata.component, type: 'application', name, version }
-  const dependencies = whole.dependencies
+  const {
+    timestamp: _timestamp,
+    tools: _tools,
+    ...metadata
+  } = whole.metadata as typeof whole.metadata & { timestamp?: string; tools?: unknown }
+  const { properties: _properties, ...described } = metadata.component
+  const component = { ...described, type: 'application', name, version }
+  const dependencies = once(whole.dependencies, ({ ref }) => ref)
     .filter(({ ref }) => refs.has(ref))
-    .map((each) => ({ ...each, dependsOn: each.dependsOn.filter((ref) => refs.has(ref)) }))
+    .map(({ ref, dependsOn }) => ({
+      ref,
+      dependsOn: [...new Set(dependsOn)].filter((each) => refs.has(each)).sort(),
+    }))
   return `${JSON.stringify({ ...rest, metadata: { ...metadata, component }, components, dependencies }, null, 2)}\n`
+}
+
+/** The first of each key, by key: npm 10 lists a package once for each place where it lies. */
+function once<T>(items: readonly T[], keyOf: (item: T) => string): T[] {
+  const found = new Map<string, T>()
+  for (const item of items) if (!found.has(keyOf(item))) found.set(keyOf(item), item)
+  return [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => item)
 }
 
 /** The licence texts of everything that a tarball carries, each text once for its packages. */

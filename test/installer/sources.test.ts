@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { archive, setModes, sha256 } from '../../installer/pack/archive.ts'
 import { Lock, stagePackages } from '../../installer/pack/dependencies.ts'
+import { billOfMaterials } from '../../installer/pack/documents.ts'
 import { stageSources, toJavaScript } from '../../installer/pack/sources.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -43,6 +44,28 @@ t.test(
 t.test('a package that is not in the lock file is refused', async (t) => {
   t.throws(() => new Lock(root).closure(['left-pad-of-nobody']), /package-lock.json does not have/)
   t.ok(new Lock(root).closure(['fastify']).every(({ name }) => !name.startsWith('@types/')))
+})
+
+t.test('a bill of materials says nothing of when and with which npm it was made', async (t) => {
+  const a = { 'bom-ref': 'a@1', name: 'a', version: '1' }
+  const bom = (more: object, metadata: object, components: object[] = [a]) => ({
+    ...more,
+    metadata: { ...metadata, component: { 'bom-ref': 'own@1' } },
+    components: components as (typeof a)[],
+    dependencies: [{ ref: 'own@1', dependsOn: ['a@1', 'b@1'] }],
+  })
+  const packages = [{ path: 'node_modules/a', name: 'a', version: '1', integrity: 'x', license: 'MIT' }]
+  const of = (whole: ReturnType<typeof bom>): string =>
+    billOfMaterials(whole, { name: 'product', version: '9', packages })
+  const twice = [{ ...a, properties: [{ name: 'cdx:npm:package:path', value: 'node_modules/a' }] }, a]
+  const one = of(
+    bom({ serialNumber: 'urn:uuid:1' }, { timestamp: '2026', tools: [{ version: '10' }] }, twice),
+  )
+  t.equal(one, of(bom({ serialNumber: 'urn:uuid:2' }, { timestamp: '2027', tools: [{ version: '11' }] })))
+  t.match(JSON.parse(one), {
+    metadata: { component: { name: 'product', version: '9' } },
+    dependencies: [{ ref: 'own@1', dependsOn: ['a@1'] }],
+  })
 })
 
 t.test('the same content gives the same archive, whoever packs it and when', async (t) => {
