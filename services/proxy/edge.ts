@@ -14,6 +14,7 @@ import { Exchange } from './exchange.ts'
 import { createHttp } from './http.ts'
 import type { Ingress } from './ingress.ts'
 import type { CoreDeps, McpCore } from './mcp/protocol/types.ts'
+import { ServerAddresses } from './mcp/upstream/addresses.ts'
 import { Measures } from './measures.ts'
 import { metadata, metadataUrl } from './metadata.ts'
 import { objections } from './objections.ts'
@@ -139,18 +140,21 @@ export class Edge {
     })
     this.credentials = new Credentials({ ask: (request) => this.#link().ask(request), clock, log })
     this.spool = new Spool({ dir: config.spoolDir, owner: spoolOwner(config), clock, log })
+    const addresses = new ServerAddresses()
     this.recorder = new EdgeRecorder({
       append: chained(randomUUID(), (line) => this.spool.append(line)),
       clock,
       random: randomUUID,
       mcpPath: config.mcpPath,
       publicPort: config.publicPort,
+      serverAddress: (host) => addresses.of(host),
       authorization: (principal, serverId) => this.credentials.authorization(principal, serverId),
     })
     this.#core = parts.createCore({
       config,
       credentials: this.credentials,
       recorder: this.recorder,
+      addresses,
       sessions: this.sessions,
       sessionLevels: this.sessions,
       peers: this.#peers,

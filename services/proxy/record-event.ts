@@ -19,6 +19,7 @@ export interface EventFrame {
   /** Null where it did not come to one. */
   readonly decision: Decision | null
   readonly publicPort: number
+  readonly serverAddress: (host: string) => string | undefined
   /** Of the branch to a server: the event by which its credential was given. */
   readonly authorization: string | undefined
   /** Members of application.mcp that only this kind of event has, without braces. */
@@ -55,7 +56,7 @@ export function eventJson(x: Exchange, details: EventDetails, frame: EventFrame)
     `${x.index ? `,"resourceSetId":${quoted(x.index.snapshot.resourceSetId)}` : ''}},` +
     `"workload":{"client":${clientPart(x)},"server":${target.workload}},` +
     `"network":{"clientWorkloadIP":"${x.client.address}","clientWorkloadPort":${x.client.port},` +
-    `"transportProtocol":"TCP",${target.network},"proxyPort":${frame.publicPort}},` +
+    `"transportProtocol":"TCP",${networkPart(target, frame)},"proxyPort":${frame.publicPort}},` +
     `"outcome":{"result":"${outcome}"${optional('reason', reason, maxReasonChars)}${optional('reasonCode', reasonCode)}},` +
     `${decision ? decided(decision) : ''}` +
     `"application":{"mcp":{${frame.mcp},${x.trail}${target.mcp}${optional('mcpToolName', toolName)}}}` +
@@ -92,14 +93,17 @@ function decided(decision: Decision): string {
 
 interface ServerParts {
   readonly workload: string
-  readonly network: string
+  /** Null: a local server, or none. */
+  readonly host: string | null
+  readonly port: number | null
   readonly mcp: string
   readonly asked: string
 }
 
 const noServer: ServerParts = {
   workload: 'null',
-  network: '"serverWorkloadHost":null,"serverWorkloadIP":null,"serverWorkloadPort":null',
+  host: null,
+  port: null,
   mcp: '',
   asked: '',
 }
@@ -111,17 +115,24 @@ function serverParts(server: ServerWorkload): ServerParts {
     const { id, name } = server
     const url = new URL(server.url)
     // A local server has no host: it is named by its path alone.
-    const host = url.hostname === '' ? 'null' : quoted(url.hostname)
+    const host = url.hostname === '' ? null : url.hostname
     const port = url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : Number(url.port)
     parts = {
       workload: JSON.stringify({ id, name }),
-      network: `"serverWorkloadHost":${host},"serverWorkloadIP":null,"serverWorkloadPort":${host === 'null' ? 'null' : port}`,
+      host,
+      port: host === null ? null : port,
       mcp: `,"mcpServerName":${quoted(name)}`,
       asked: `"uri":${quoted(url.pathname)},"headers":[{"host":${quoted(url.host)}}]`,
     }
     serverCache.set(server, parts)
   }
   return parts
+}
+
+/** The address is that of the last connection to the host: a request is recorded before it has one. */
+function networkPart({ host, port }: ServerParts, { serverAddress }: EventFrame): string {
+  const address = host === null ? undefined : serverAddress(host.replace(/^\[|\]$/g, ''))
+  return `"serverWorkloadHost":${quoted(host)},"serverWorkloadIP":${quoted(address ?? null)},"serverWorkloadPort":${port}`
 }
 
 const chains = new WeakMap<Principal, readonly string[]>()

@@ -13,6 +13,8 @@ export interface RecorderDeps {
   readonly random: () => string
   readonly mcpPath: string
   readonly publicPort: number
+  /** To which address a host was last connected. */
+  readonly serverAddress: (host: string) => string | undefined
   /** The event by which a credential for the server was given. */
   readonly authorization: (principal: Principal, serverId: string) => string | undefined
 }
@@ -72,6 +74,7 @@ export class EdgeRecorder implements Recorder {
       eventId: this.#deps.random(),
       decision,
       publicPort: this.#deps.publicPort,
+      serverAddress: this.#deps.serverAddress,
       authorization:
         details.server && x.verified
           ? this.#deps.authorization(x.verified.principal, details.server.id)

@@ -46,11 +46,13 @@ function summary({ summary }: GatewayStatus, now: number): string[] {
   }
   const lines: [string, string][] = []
   if (certificate) {
-    const { expiresAt, renewalAt, failures, lastError } = certificate
+    const { expiresAt, renewalAt, selfSigned, failures, lastError } = certificate
     lines.push([
       'tls',
       [
-        `certificate ends ${until(expiresAt)} (${expiresAt.slice(0, 10)})`,
+        selfSigned
+          ? 'SELF-SIGNED until the first certificate is issued: no client trusts it'
+          : `certificate ends ${until(expiresAt)} (${expiresAt.slice(0, 10)})`,
         ...(renewalAt ? [`renewal ${Date.parse(renewalAt) > now ? until(renewalAt) : 'is due'}`] : []),
         ...(failures > 0 ? [`FAILED ${failures} times: ${lastError}`] : []),
       ].join(', '),

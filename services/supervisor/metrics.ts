@@ -84,9 +84,10 @@ export class Metrics {
   }
 
   #front(row: ProcessStatus | undefined): void {
-    const { certificateExpires, certificateRenewal, acmeFailures } = row?.stats ?? {}
+    const { certificateExpires, certificateRenewal, certificateSelfSigned, acmeFailures } = row?.stats ?? {}
     this.#time('aembit_mcp_gateway_certificate_expiry_timestamp_seconds', certificateExpires)
     this.#time('aembit_mcp_gateway_certificate_renewal_timestamp_seconds', certificateRenewal)
+    this.#number('aembit_mcp_gateway_certificate_self_signed', certificateSelfSigned)
     this.#number('aembit_mcp_gateway_acme_consecutive_failures', acmeFailures)
   }
 

@@ -6,6 +6,8 @@ export interface Summary {
     readonly expiresAt: string
     /** When ACME renews it; null without ACME or before the first. */
     readonly renewalAt: string | null
+    /** A stopgap that no client trusts, until ACME has issued one. */
+    readonly selfSigned: boolean
     readonly failures: number
     readonly lastError: string
   } | null
@@ -51,6 +53,7 @@ export function summarize(processes: readonly ProcessStatus[]): Summary {
         : {
             expiresAt: textOf(front.certificateExpires),
             renewalAt: timeOf(front.certificateRenewal),
+            selfSigned: front.certificateSelfSigned === 1,
             failures: numberOf(front.acmeFailures),
             lastError: numberOf(front.acmeFailures) > 0 ? textOf(front.acmeLastError) : '',
           },

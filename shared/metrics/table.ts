@@ -145,6 +145,10 @@ export const metrics = {
     'When its renewal by ACME is due, seconds since the epoch; only with ACME',
     [],
   ),
+  aembit_mcp_gateway_certificate_self_signed: shown(
+    '1 while a stopgap is served that no client trusts, until the first certificate is issued; only with ACME',
+    [],
+  ),
   aembit_mcp_gateway_acme_orders_total: counted('Orders of certificates by ACME', ['outcome']),
   aembit_mcp_gateway_acme_consecutive_failures: shown(
     'Orders that failed since one succeeded; only with ACME',

@@ -217,6 +217,7 @@ await t.test('the audit trail tells who did what on which server, and nothing of
     workload: { client: { id: 'any-agent' }, server: { id: 'everything' } },
     application: { mcp: { mcpToolName: 'echo', userId: 'ann@example.com', oauthClientId: id } },
   })
+  t.equal(calls[1]?.network?.serverWorkloadIP, '127.0.0.1', 'where it was answered')
   t.match(calls[1], {
     meta: { eventType: 'mcp.response', connectionId: calls[0]?.meta.connectionId },
     application: { mcp: { httpResponseCode: 200 } },

@@ -79,6 +79,7 @@ t.test('what is wrong stands first', async (t) => {
         certificate: {
           expiresAt: new Date(90_000 + 3 * 86_400_000).toISOString(),
           renewalAt: new Date(0).toISOString(),
+          selfSigned: false,
           failures: 2,
           lastError: 'rateLimited',
         },

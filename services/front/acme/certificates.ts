@@ -97,6 +97,7 @@ export class AcmeCertificates implements CertificateSource {
     const { failures, issued, lastError } = this.#state
     return {
       acmeIssued: issued,
+      certificateSelfSigned: this.#issued ? 0 : 1,
       acmeFailures: this.#due() ? failures : 0,
       ...(this.#issued ? { certificateRenewal: new Date(this.#renewAt()).toISOString() } : {}),
       ...(lastError

@@ -44,7 +44,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
   }
   const seals = deps.seals ?? createProcessSeals()
   const measures = deps.measures ?? new Measures()
-  const http = createUpstreamHttp(config.stdioSocketPath, measures)
+  const http = createUpstreamHttp(config.stdioSocketPath, measures, deps.addresses)
   const upstreams = createUpstreams({
     http,
     credentials: deps.credentials,

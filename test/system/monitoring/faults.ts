@@ -24,6 +24,7 @@ export const healthy: Series = {
   [`${g}_event_spool_lag_seconds${of('')}`]: steady(1),
   [`${g}_events_lost_total${of('reason="dropped"')}`]: steady(0),
   [`${g}_certificate_expiry_timestamp_seconds${of('')}`]: steady(60 * 86_400),
+  [`${g}_certificate_self_signed${of('')}`]: steady(0),
   [`${g}_acme_consecutive_failures${of('')}`]: steady(0),
   [`${g}_auth_failures_total${of('tenant_id="t",reason="invalid_token"')}`]: rising(12),
   [`${g}_jwks_refresh_attempts_total${of('tenant_id="t",outcome="error"')}`]: steady(1),
@@ -71,6 +72,7 @@ export const faults: Readonly<Record<string, Series>> = {
     ...with_(`${g}_certificate_expiry_timestamp_seconds`, '', steady(10_000)),
     ...with_(`${g}_certificate_renewal_timestamp_seconds`, '', steady(60)),
   },
+  McpGatewaySelfSigned: with_(`${g}_certificate_self_signed`, '', steady(1)),
   McpGatewayAcmeFails: with_(`${g}_acme_consecutive_failures`, '', steady(4)),
   McpGatewayAuthFailures: with_(
     `${g}_auth_failures_total`,

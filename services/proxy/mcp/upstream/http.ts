@@ -4,6 +4,7 @@ import { Fault } from '../../../../shared/faults.ts'
 import { createNetworkGuard, type NetworkGuard } from '../../../../shared/networks.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { Measures } from '../../measures.ts'
+import { ServerAddresses } from './addresses.ts'
 
 /** What a credential does to a request beyond its headers. Travels with the headers that it belongs to. */
 export const presentation: unique symbol = Symbol('presentation')
@@ -66,7 +67,11 @@ const streamsPerServer = 4096
 const stdioConnections = 256
 
 /** `stdioSocketPath`: where servers named `stdio:<name>` are; null: this gateway has none. */
-export function createUpstreamHttp(stdioSocketPath: string | null, measures = new Measures()): UpstreamHttp {
+export function createUpstreamHttp(
+  stdioSocketPath: string | null,
+  measures = new Measures(),
+  addresses = new ServerAddresses(),
+): UpstreamHttp {
   /** One agent per set of allowed networks: a connection opened for one server is never used by a stricter one. */
   const agents = new Map<string, Agents>()
   const targets = new WeakMap<ServerWorkload, Target>()
@@ -79,7 +84,7 @@ export function createUpstreamHttp(stdioSocketPath: string | null, measures = ne
       const guard = createNetworkGuard(networks)
       const agent = (connections: number): Agent =>
         new Agent({
-          connect: { lookup: guard.lookup, timeout: 5_000 },
+          connect: addresses.connector({ lookup: guard.lookup, timeout: 5_000 }),
           connections,
           keepAliveTimeout: 30_000,
           allowH2: false,
