@@ -14,7 +14,7 @@ import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
 import type { ToolPinning } from '../../../../shared/wire/event.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Measures, Outcome } from '../../measures.ts'
-import type { ServerAddresses } from '../upstream/addresses.ts'
+import type { ServerAddresses } from '../../server-addresses.ts'
 import type { LocalCalls, Peers } from './peers.ts'
 
 /** Bounds of calls at legacy servers that wait for what a modern client has to answer. */

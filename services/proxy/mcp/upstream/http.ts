@@ -4,7 +4,7 @@ import { Fault } from '../../../../shared/faults.ts'
 import { createNetworkGuard, type NetworkGuard } from '../../../../shared/networks.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { Measures } from '../../measures.ts'
-import { ServerAddresses } from './addresses.ts'
+import { ServerAddresses } from '../../server-addresses.ts'
 
 /** What a credential does to a request beyond its headers. Travels with the headers that it belongs to. */
 export const presentation: unique symbol = Symbol('presentation')
