@@ -19,7 +19,8 @@ export interface SlotLimits extends ChildLimits, SpareLimits {
 }
 
 export const defaultLimits: SlotLimits = {
-  helloMs: 15_000,
+  // A busy machine loads slowly. One that is killed for it starts over and makes the machine busier.
+  helloMs: 60_000,
   startMs: 60_000,
   pingEveryMs: 1_000,
   missedPings: 10,

@@ -8,8 +8,13 @@ const growth: Readonly<Partial<Record<keyof Sample, number>>> = {
   frontFiles: 10,
   upstreamSessions: 4,
 }
-/** Resident memory breathes with the collector: it may rise by this much a round, averaged over at least four of them. */
-const rssMbPerRound = 12
+/** What is held after a collection may rise by this much a round, averaged over at least four of them. */
+const heldMbPerRound = 2
+/**
+ * Resident memory is the mark of what was needed at once, which later rounds may still raise: of the later half of the
+ * rounds none may need more than this much above the highest one before.
+ */
+const rssAbove = 1.25
 const roundsForMemory = 5
 
 /** Least squares over equally spaced values. */
@@ -32,11 +37,17 @@ export function leaks(samples: readonly Sample[]): string[] {
     last[name] - second[name] > limit ? [`${name} grew from ${second[name]} to ${last[name]}`] : [],
   )
   if (samples.length < roundsForMemory) return grown
-  const rising = (['rssMb', 'frontRssMb'] as const).flatMap((name) => {
+  const rising = (['heldMb', 'frontHeldMb'] as const).flatMap((name) => {
     const perRound = slope(samples.slice(1).map((sample) => sample[name]))
-    return perRound > rssMbPerRound ? [`${name} rises by ${perRound.toFixed(1)} a round`] : []
+    return perRound > heldMbPerRound ? [`${name} rises by ${perRound.toFixed(1)} a round`] : []
   })
-  return [...grown, ...rising]
+  const half = Math.ceil(samples.length / 2)
+  const swollen = (['rssMb', 'frontRssMb'] as const).flatMap((name) => {
+    const highest = (part: readonly Sample[]): number => Math.max(...part.map((sample) => sample[name]))
+    const [before, after] = [highest(samples.slice(0, half)), highest(samples.slice(half))]
+    return after > before * rssAbove ? [`${name} went from ${before} to ${after} and does not level off`] : []
+  })
+  return [...grown, ...rising, ...swollen]
 }
 
 const count = ({ outcomes }: Phase): number => [...outcomes.values()].reduce((sum, each) => sum + each, 0)

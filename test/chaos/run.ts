@@ -37,7 +37,8 @@ export interface Figures {
   readonly findings: readonly string[]
 }
 
-const atOnce = 32
+/** So many that those which wait for a time-out do not hold up the others. */
+const atOnce = 64
 const heavyAtOnce = 3
 const eras: readonly Era[] = ['legacy', 'modern']
 const names = ['legacy', 'modern'] as const
