@@ -146,6 +146,32 @@ t.test('a server that was restarted is opened anew, whatever is asked', async (t
   }
 })
 
+t.test('one that forgets again while its session is opened anew is opened once more', async (t) => {
+  proves(t, 'MCP-SESSION-GONE-01')
+  let restarted = false
+  const rig = await startRig()
+  const server = await startLegacy(answering, {
+    // Twice more it restarts as soon as its new session is taken up.
+    session: () => {
+      const takenUp = server.seen.filter(({ method }) => method === 'notifications/initialized').length
+      return restarted ? `s${Math.min(takenUp, 3)}` : 's0'
+    },
+    capabilities,
+  })
+  t.teardown(() => Promise.all([rig.close(), server.close()]))
+  rig.setServers([{ prefix: 'a', url: server.url }])
+  const client = await open(rig)
+  t.notOk((await post(rig, 'tools/call', { name: 'a_go' }, client)).last.error)
+  restarted = true
+  const { last } = await post(rig, 'tools/call', { name: 'a_go' }, client)
+  t.match(last.result, answers['tools/call'])
+  const calls = server.seen.filter(({ method }) => method === 'tools/call')
+  t.match(
+    calls.map(({ headers }) => headers['mcp-session-id']),
+    ['s0', 's0', 's1', 's2', 's3'],
+  )
+})
+
 /** As the client gets it: prefixed names. */
 function answerOf(method: string): JsonObject {
   if (method === 'tools/list') return { tools: [{ name: 'a_go' }] }

@@ -66,6 +66,8 @@ function wantsLevel({ capabilities, logLevel }: LegacySession, wanted: string, {
 
 /** Sessions are given back at most this long after their time. */
 const sweepMs = 60_000
+/** A server that restarts again while its session is opened anew gets another chance; what it refused has not run. */
+const maxReopened = 3
 /** What a message to a server, that nobody waits for, may take. */
 const messageMs = 5_000
 
@@ -213,11 +215,14 @@ export function createUpstreams(deps: {
     const held = sessions.get(party, server, credential)
     const session = held instanceof Promise ? await within(held, stop) : held
     let exchanged = await askLegacy(request, credential, session)
-    if (session.stateful && isSessionGone(exchanged)) {
+    let current = session
+    for (let turn = 0; turn < maxReopened && current.stateful && isSessionGone(exchanged); turn++) {
+      // 400 is also what some servers say to a request that they do not like: believed once.
+      if (turn > 0 && exchanged.status !== 404) break
       // The server forgot the session (restart, expiry): open another and ask again, unseen by the client.
       log.info({ server: server.id, status: exchanged.status }, 'upstream session is gone, opening another')
-      const fresh = await within(Promise.resolve(sessions.get(party, server, credential, session)), stop)
-      exchanged = await askLegacy(request, credential, fresh)
+      current = await within(Promise.resolve(sessions.get(party, server, credential, current)), stop)
+      exchanged = await askLegacy(request, credential, current)
     }
     refuseUnauthorized(exchanged)
     const response = exchanged.response ?? exchanged.refusal
