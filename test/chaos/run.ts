@@ -160,7 +160,7 @@ export async function runChaos(
 
   const load = await createLoad(access)
   const killed = new Tally('calls while a proxy is killed', findings)
-  const dies = ['result', 'connection UND_ERR_SOCKET', 'connection ECONNRESET']
+  const dies = ['result', 'http 502', 'connection UND_ERR_SOCKET', 'connection ECONNRESET']
   const { ended } = await open(load, plan.killed, killed, dies)
   const [victim] = rig.pids('proxy')
   if (victim === undefined) throw new Error('there is no proxy process')
