@@ -30,6 +30,7 @@ import { createExternalProviders, type ExternalProviders } from './identity/exte
 import { createGuardedFetch, type GuardedFetch } from './identity/guarded-fetch.ts'
 import { createIdpTokens, type IdpTokenStore } from './identity/idp-tokens.ts'
 import { createLockout } from './identity/lockout.ts'
+import { createLogout } from './identity/logout.ts'
 import { createPasswords, type ScryptCost } from './identity/passwords.ts'
 import { createPendingSignIns } from './identity/pending.ts'
 import { registerIdentity } from './identity/routes.ts'
@@ -173,6 +174,25 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
     log,
   })
 
+  const signedOut = (subject: string): boolean => {
+    const ended = idpTokens.forget(subject)
+    if (ended) deps.signedOut?.(subject)
+    return ended
+  }
+  const logout = createLogout({
+    db,
+    log,
+    audit,
+    providers,
+    externals: () => current().externals.byId,
+    endSessions: (subject) => store.endSessions(subject),
+    endAgents: async (subject) => {
+      store.endTokens(subject)
+      await revoke({ subject })
+    },
+    signedOut,
+  })
+
   return {
     sessions,
     accounts,
@@ -201,11 +221,12 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
         sessions,
         browser,
         issuer,
-        signedOut: (subject) => {
-          const ended = idpTokens.forget(subject)
-          if (ended) deps.signedOut?.(subject)
-          return ended
-        },
+        signedOut,
+        logout,
+        endSession: async (idp, returnTo, hint) =>
+          current().externals.byId.get(idp)?.endSession?.(returnTo, hint),
+        refuse,
+        audit,
         samlMetadata: (idp) => current().externals.samlMetadata(idp),
         resume: (request, uid, subject) =>
           resumeInteraction(current().provider, sessions, request, uid, subject),

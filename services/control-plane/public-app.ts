@@ -75,7 +75,7 @@ export async function createPublicApp(log: Logger, resource: () => string): Prom
       body: html`<h1>One endpoint for your agents</h1>
 <p>Add this MCP server to your agent. It opens a sign-in page here and reaches every server that policy lets you use.</p>
 <ul class="list"><li><code>${resource()}</code></li></ul>
-<p class="hint"><a href="/sign-out">Sign out of this browser</a></p>`,
+<p class="hint"><a href="/connections">My connections</a> · <a href="/agents">My agents</a> · <a href="/sign-out">Sign out of this browser</a></p>`,
     }),
   )
   return app

@@ -192,6 +192,22 @@ export const identity = {
       source: 'RFC 7517, 4.5',
       text: 'A public key without a key id verifies the tokens of its issuer, whatever id they name.',
     },
+    'LOGOUT-01': {
+      source: 'OpenID Connect Back-Channel Logout 1.0, 2.5 and 2.6',
+      text: 'Signing out at the identity provider ends the person’s browser sessions, and agents where configured.',
+    },
+    'LOGOUT-02': {
+      source: 'OpenID Connect Back-Channel Logout 1.0, 2.6; 4',
+      text: 'Logout tokens that are forged, used, for somebody else or no logout tokens end nothing.',
+    },
+    'LOGOUT-03': {
+      source: 'OpenID Connect RP-Initiated Logout 1.0, 2',
+      text: 'Whoever signs out is shown where to sign out at the identity provider too.',
+    },
+    'LOGOUT-04': {
+      source: 'saml-profiles-2.0, 4.4; saml-bindings-2.0, 3.4.4.1',
+      text: 'A signed SAML logout request ends the person’s sessions and is answered; any other ends nothing.',
+    },
     'CLIENT-01': {
       source: 'Documented surface: client identity type oauthScope',
       text: 'A client workload is told apart by a scope that its agents ask for.',

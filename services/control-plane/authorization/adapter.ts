@@ -21,6 +21,10 @@ export interface ArtefactStore {
   /** Keeps a client for `ms` from now: it was used. */
   keepClient(clientId: string, ms: number): void
   clientCount(): number
+  /** Ends every browser session of a person. Returns how many. */
+  endSessions(accountId: string): number
+  /** Deletes what a person's agents would refresh with. */
+  endTokens(accountId: string): void
   /** Deletes at most `limit` expired rows. Returns how many. */
   sweep(limit: number): number
 }
@@ -58,6 +62,10 @@ export function createArtefactStore({
   const count = db.prepare("SELECT count(*) AS n FROM oidc_artefact WHERE model = 'Client'")
   const expired = db.prepare(
     'DELETE FROM oidc_artefact WHERE (model, id) IN (SELECT model, id FROM oidc_artefact WHERE expires_at < ? LIMIT ?)',
+  )
+  const sessionsOf = db.prepare("DELETE FROM oidc_artefact WHERE model = 'Session' AND account_id = ?")
+  const tokensOf = db.prepare(
+    "DELETE FROM oidc_artefact WHERE model IN ('RefreshToken', 'AuthorizationCode', 'Grant') AND account_id = ?",
   )
   const sealedFor = (model: string, id: string): string => `oidc:${model}:${id}`
   const successorFor = (id: string): string => `oidc:successor:${id}`
@@ -124,6 +132,8 @@ export function createArtefactStore({
       return newest
     },
     keepClient: (clientId, ms) => void keep.run(clock.now() + ms, digest(clientId)),
+    endSessions: (accountId) => Number(sessionsOf.run(accountId).changes),
+    endTokens: (accountId) => void tokensOf.run(accountId),
     clientCount: () => Number(count.get()?.n ?? 0),
     sweep: (limit) => Number(expired.run(clock.now(), limit).changes),
   }

@@ -63,6 +63,8 @@ export function createIdentityProviderSchema<S extends z.ZodType<Secret>>(secret
       groups: z.array(text).max(1000).default([]),
       /** Whether its identity assertions (ID-JAG) are taken as a grant: enterprise-managed authorization. */
       identityAssertions: z.boolean().default(false),
+      /** Whether signing out at the provider (back-channel logout) ends agents too, beside browser sessions. */
+      logoutEndsAgents: z.boolean().default(false),
       allowedNetworks: networks,
     })
     .superRefine((provider, context) => {
@@ -115,6 +117,8 @@ export function createIdentityProviderSchema<S extends z.ZodType<Secret>>(secret
       emailAttribute: text.optional(),
       nameAttribute: text.optional(),
       groupsAttribute: text.optional(),
+      /** As for an OpenID provider, of a logout request. */
+      logoutEndsAgents: z.boolean().default(false),
       allowedNetworks: networks,
     })
     .refine(({ metadataUrl, metadataXml }) => (metadataUrl === undefined) !== (metadataXml === undefined), {

@@ -7,6 +7,7 @@ import { presets } from '../config/presets.ts'
 import type { OidcConfig } from '../config/schema.ts'
 import { fetchGroups, groupsAreElsewhere } from './groups-overage.ts'
 import { createGuardedFetch, type GuardedFetch } from './guarded-fetch.ts'
+import { verifyLogoutToken } from './logout-token.ts'
 import { isComplete, mapClaims } from './mapping.ts'
 import { type ExternalProvider, SignInRefused } from './types.ts'
 
@@ -128,6 +129,30 @@ export function createExternalProvider(
           reason: /signature|keys/i.test(reason(error)) ? 'InvalidSignature' : 'ConditionFailed',
         })
       }
+    },
+    logoutToken: async (token) => {
+      const configuration = await cached().catch((error: unknown) => {
+        throw unreachable(error)
+      })
+      const { issuer, jwks_uri: jwksUri } = configuration.serverMetadata()
+      if (jwksUri === undefined) throw unreachable(new Error('its metadata names no keys'))
+      return verifyLogoutToken(token, {
+        issuer,
+        clientId: config.clientId,
+        jwksUri,
+        fetch: guarded,
+        now: clock.now(),
+      })
+    },
+    endSession: async (returnTo, hint) => {
+      // Okta wants the ID token there, which is not kept; a page that refuses is no place to send people to.
+      if (config.preset === 'okta') return undefined
+      const configuration = await cached().catch(() => undefined)
+      if (configuration?.serverMetadata().end_session_endpoint === undefined) return undefined
+      return client.buildEndSessionUrl(configuration, {
+        post_logout_redirect_uri: returnTo,
+        ...(hint === undefined ? {} : { logout_hint: hint }),
+      })
     },
     close: () => guarded.close(),
   }

@@ -1,10 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { AuditLog } from '../events/audit.ts'
+import type { Refuse } from '../events/refusals.ts'
 import { html } from '../pages/html.ts'
 import { sendPage } from '../pages/layout.ts'
 import { messagePage } from '../pages/message.ts'
 import { signInPage } from '../pages/sign-in.ts'
 import type { BrowserSessions } from './browser-session.ts'
 import type { BrowserBinding } from './csrf.ts'
+import type { Logout } from './logout.ts'
 import { maxResponseChars } from './saml/response.ts'
 import type { SignIn } from './sign-in.ts'
 import { SignInRefused } from './types.ts'
@@ -16,6 +19,11 @@ export interface IdentityRoutesDeps {
   readonly issuer: string
   /** A person signed out of a browser; whether that ended what agents use in their name. */
   readonly signedOut: (subject: string) => boolean
+  readonly logout: Logout
+  /** Where a person of this provider signs out there as well; undefined where there is no such place. */
+  readonly endSession: (idp: string, returnTo: string, hint: string | undefined) => Promise<URL | undefined>
+  readonly refuse: Refuse
+  readonly audit: Pick<AuditLog, 'add'>
   /** Our metadata document for a SAML provider; undefined where there is no such provider. */
   readonly samlMetadata: (idp: string) => Promise<string> | undefined
   /** Finishes the authorization request that a sign-in was for; answers where the browser goes next, null if gone. */
@@ -55,6 +63,15 @@ export function registerIdentity(app: FastifyInstance, deps: IdentityRoutesDeps)
     )
   const returnTo = (request: FastifyRequest): string =>
     localPath((request.query as Record<string, unknown>).return_to, issuer)
+
+  const logoutRefused = (request: FastifyRequest<{ Params: { id: string } }>, error: SignInRefused): string =>
+    deps.refuse({
+      event: 'logout.refused',
+      activity: 'Logout by an identity provider refused',
+      address: request.ip,
+      reason: error.reason,
+      detail: `${request.params.id.slice(0, 64)}: ${error.detail}`,
+    })
 
   app.get('/sign-in', async (request, reply) => {
     if (await sessions.current(request)) return reply.redirect(returnTo(request), 303)
@@ -162,17 +179,77 @@ export function registerIdentity(app: FastifyInstance, deps: IdentityRoutesDeps)
     const user = await sessions.current(request)
     await sessions.signOut(request, reply)
     const ended = user !== null && deps.signedOut(user.subject)
+    const place = user && (await deps.endSession(user.idp, `${issuer}/signed-out`, user.email))
+    if (user) {
+      deps.audit.add({
+        category: 'Authentication',
+        activity: 'Signed out',
+        actor: { type: 'User', displayName: user.subject },
+        target: 'browser session',
+        outcome: 'Success',
+        severity: 'Info',
+        client: { ip: request.ip },
+      })
+    }
     return sendPage(
       reply,
       200,
       messagePage({
-        title: 'Signed out',
-        text: ended
-          ? 'This browser is signed out. Agents that you allowed stay connected; servers that your sign-in opens ask you to sign in again.'
-          : 'This browser is signed out. Agents that you allowed stay connected.',
+        ...signedOutText(ended),
+        ...(place
+          ? {
+              form: html`<p class="hint">You are still signed in at ${place.host}. <a href="${place.href}" rel="noreferrer">Sign out there too</a></p>`,
+            }
+          : {}),
       }),
     )
   })
+  app.get('/signed-out', (_request, reply) => sendPage(reply, 200, messagePage(signedOutText(false))))
+
+  // Without a browser and its cookies: what proves it is the token (OpenID Connect Back-Channel Logout 1.0 §2.5).
+  app.post<{ Params: { id: string } }>(
+    '/idp/:id/backchannel-logout',
+    { bodyLimit: 64 * 1024 },
+    async (request, reply) => {
+      const { logout_token: token } = (request.body ?? {}) as Form
+      reply.header('cache-control', 'no-store')
+      try {
+        if (typeof token !== 'string') {
+          throw new SignInRefused('logout_token is missing.', 'no logout_token', { reason: 'NoDataFound' })
+        }
+        await deps.logout.backChannel(request.params.id, token, request.ip)
+        return reply.code(200).send()
+      } catch (error) {
+        if (!(error instanceof SignInRefused)) throw error
+        logoutRefused(request, error)
+        return reply.code(400).send({ error: 'invalid_request', error_description: error.message })
+      }
+    },
+  )
+  // A SAML provider sends the browser here while it signs a person out everywhere, and wants it back with an answer.
+  app.get<{ Params: { id: string } }>('/idp/:id/slo', async (request, reply) => {
+    const [, query = ''] = request.url.split(/\?(.*)/s)
+    try {
+      const answer = await deps.logout.saml(request.params.id, query, request.ip)
+      await sessions.signOut(request, reply)
+      if (answer) return reply.redirect(answer.href, 303)
+      return sendPage(reply, 200, messagePage(signedOutText(false)))
+    } catch (error) {
+      if (!(error instanceof SignInRefused)) throw error
+      const reference = logoutRefused(request, error)
+      const text = 'Your identity provider asked to sign you out, and what it sent could not be verified.'
+      const form = html`<p class="hint"><a href="/sign-out">Sign out of this browser</a></p>`
+      return sendPage(reply, 400, messagePage({ title: 'You were not signed out', text, form, reference }))
+    }
+  })
+}
+
+function signedOutText(ended: boolean): { title: string; text: string } {
+  const text = 'This browser is signed out. Agents that you allowed stay connected'
+  return {
+    title: 'Signed out',
+    text: ended ? `${text}; servers that your sign-in opens ask you to sign in again.` : `${text}.`,
+  }
 }
 
 /** For a page with a form, where there is no place for a reference of its own. */

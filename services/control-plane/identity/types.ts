@@ -67,6 +67,15 @@ export interface ExternalProvider {
   finish(callback: URL, check: PendingCheck, answer?: string): Promise<SignedIn>
   /** Who we are there and where, for further requests in a person's name; absent where there are none. */
   configuration?(): Promise<Configuration>
+  /** Whom a logout token of the provider is about. Throws SignInRefused. */
+  logoutToken?(token: string): Promise<{ sub: string; jti: string; exp: number }>
+  /**
+   * Whom a SAML logout request is about, and where the browser takes the answer; `query` is the request's own. Throws
+   * SignInRefused.
+   */
+  logoutRequest?(query: string): Promise<{ nameId: string; answer?: URL }>
+  /** Where a person signs out at the provider as well; undefined where it has no such place. */
+  endSession?(returnTo: string, hint: string | undefined): Promise<URL | undefined>
   close(): Promise<void>
 }
 

@@ -19,7 +19,7 @@ export function agentsPage(person: string, agents: readonly AgentView[], csrf: s
 <p class="lead">Agents that act for <strong>${person}</strong>.</p>
 ${
   agents.length === 0
-    ? html`<p class="notice">You have allowed none.</p>`
+    ? html`<p class="notice calm">You have allowed none. An agent asks you when it connects for the first time.</p>`
     : html`<ul class="list">${agents.map(
         (
           agent,
@@ -28,6 +28,7 @@ ${
 <input type="hidden" name="client_id" value="${agent.clientId}"><button class="button" type="submit">Withdraw</button></form></li>`,
       )}</ul>`
 }
-<p class="hint">What you withdraw stops at once, in every window of that agent. It has to ask you again.</p>`,
+<p class="hint">What you withdraw stops at once, in every window of that agent. It has to ask you again.</p>
+<p class="hint"><a href="/connections">My connections</a> · <a href="/sign-out">Sign out of this browser</a></p>`,
   }
 }

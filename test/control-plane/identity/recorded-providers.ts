@@ -107,6 +107,9 @@ export async function recordOpenId(
       kid = 'second'
       jwks = await keys()
     },
+    /** Any token of the provider, as it would sign it. */
+    sign: (claims: JWTPayload, header: Record<string, unknown> = {}) =>
+      new SignJWT(claims).setProtectedHeader({ alg: 'RS256', kid, ...header }).sign(key.privateKey),
     /** Signs `claims` for a sign-in whose authorization URL is given; the callback's query. */
     approve: async (authorizationUrl: string, claims: JWTPayload, iss = document.issuer) => {
       const sent = new URL(authorizationUrl).searchParams

@@ -6,6 +6,8 @@ export interface IdpMetadata {
   readonly entityId: string
   /** Where the browser is sent, by the HTTP-Redirect binding. */
   readonly singleSignOnUrl: string
+  /** Where the answer to a logout request goes, by the same binding; undefined where the provider has no such place. */
+  readonly singleLogoutUrl: string | undefined
   /** Signing certificates, PEM: several while the provider changes its key. */
   readonly certificates: readonly string[]
   readonly wantsSignedRequests: boolean
@@ -50,6 +52,10 @@ function read(entity: Element, descriptor: Element): IdpMetadata {
   if (singleSignOnUrl === undefined || !/^https?:$/.test(URL.parse(singleSignOnUrl)?.protocol ?? '')) {
     throw new Error('offers no single sign-on by HTTP-Redirect, switch that binding on at the provider')
   }
+  const logout = children(descriptor, ns.metadata, 'SingleLogoutService').find(
+    (each) => attribute(each, 'Binding') === redirectBinding,
+  )
+  const singleLogoutUrl = logout && (attribute(logout, 'ResponseLocation') ?? attribute(logout, 'Location'))
   const certificates = children(descriptor, ns.metadata, 'KeyDescriptor')
     .filter((key) => (attribute(key, 'use') ?? 'signing') === 'signing')
     .flatMap((key) => elements(key))
@@ -64,6 +70,9 @@ function read(entity: Element, descriptor: Element): IdpMetadata {
   return {
     entityId,
     singleSignOnUrl,
+    singleLogoutUrl: /^https?:$/.test(URL.parse(singleLogoutUrl ?? '')?.protocol ?? '')
+      ? singleLogoutUrl
+      : undefined,
     certificates: [...new Set(certificates)].slice(0, maxCertificates),
     wantsSignedRequests: /^(true|1)$/.test(attribute(descriptor, 'WantAuthnRequestsSigned') ?? ''),
     validUntil: until.length > 0 ? Math.min(...until) : undefined,
@@ -80,7 +89,9 @@ function certificate(text: string): string {
   }
   const { asymmetricKeyType, asymmetricKeyDetails } = parsed.publicKey
   if (asymmetricKeyType !== 'rsa' || (asymmetricKeyDetails?.modulusLength ?? 0) < minRsaBits) {
-    throw new Error(`holds a signing key that is not RSA of at least ${minRsaBits} bits`)
+    throw new Error(
+      `holds a signing key that is not RSA of at least ${minRsaBits} bits, have the provider sign with such a key`,
+    )
   }
   return parsed.toString()
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import {
   type CacheProvider,
   generateServiceProviderMetadata,
+  type Profile,
   SAML,
   ValidateInResponseTo,
 } from '@node-saml/node-saml'
@@ -11,6 +12,7 @@ import { createGuardedFetch } from '../guarded-fetch.ts'
 import { type ExternalProvider, SignInRefused } from '../types.ts'
 import { mapAssertion } from './claims.ts'
 import type { ServiceKey } from './key.ts'
+import { readLogoutRequest } from './logout.ts'
 import { type IdpMetadata, parseIdpMetadata } from './metadata.ts'
 import type { AssertionReplay } from './replay.ts'
 import {
@@ -49,6 +51,7 @@ export async function createSamlProvider(config: SamlConfig, deps: SamlDeps): Pr
   const guarded = createGuardedFetch(config.allowedNetworks)
   const base = `${issuer}/idp/${encodeURIComponent(config.id)}`
   const recipient = `${base}/acs`
+  const logoutService = `${base}/slo`
   const audience = config.entityId ?? `${base}/metadata`
   const fixed =
     config.metadataXml && (await parseIdpMetadata(config.metadataXml.reveal(), config.idpEntityId))
@@ -100,6 +103,7 @@ export async function createSamlProvider(config: SamlConfig, deps: SamlDeps): Pr
   const saml = (idp: IdpMetadata, requestId: string, own?: ServiceKey): SAML =>
     new SAML({
       entryPoint: idp.singleSignOnUrl,
+      ...(idp.singleLogoutUrl === undefined ? {} : { logoutUrl: idp.singleLogoutUrl }),
       idpIssuer: idp.entityId,
       idpCert: [...idp.certificates],
       issuer: audience,
@@ -164,11 +168,39 @@ export async function createSamlProvider(config: SamlConfig, deps: SamlDeps): Pr
         throw refused(`SAML response ${message(error)}`, proven ? 'ConditionFailed' : 'InvalidSignature')
       }
     },
+    logoutRequest: async (query) => {
+      const refused = (detail: string, reason: 'InvalidSignature' | 'ConditionFailed') =>
+        new SignInRefused(`The request of "${config.name}" could not be verified.`, detail, { reason })
+      const idp = await metadata(0)
+      try {
+        const request = await readLogoutRequest(query, {
+          issuer: idp.entityId,
+          recipient: logoutService,
+          certificates: idp.certificates,
+          now: clock.now(),
+        })
+        if (!replay.use(idp.entityId, `logout:${request.id}`, request.expiresAt)) {
+          throw new ResponseRefused('content', 'was used before')
+        }
+        if (idp.singleLogoutUrl === undefined) return { nameId: request.nameId }
+        const answer = await saml(
+          idp,
+          `_${randomBytes(20).toString('hex')}`,
+          await key(),
+        ).getLogoutResponseUrlAsync({ ID: request.id } as Profile, request.relayState ?? '', {}, true)
+        return { nameId: request.nameId, answer: new URL(answer) }
+      } catch (error) {
+        if (!(error instanceof ResponseRefused)) throw error
+        const proven = error.kind === 'content'
+        throw refused(`SAML logout request ${error.message}`, proven ? 'ConditionFailed' : 'InvalidSignature')
+      }
+    },
     serviceMetadata: async () => {
       const { privateKey, certificate } = await key()
-      return generateServiceProviderMetadata({
+      const document = generateServiceProviderMetadata({
         issuer: audience,
         callbackUrl: recipient,
+        logoutCallbackUrl: logoutService,
         wantAssertionsSigned: config.wantAssertionsSigned,
         identifierFormat: config.nameIdFormat ?? null,
         privateKey,
@@ -178,6 +210,11 @@ export async function createSamlProvider(config: SamlConfig, deps: SamlDeps): Pr
         // The same document at each fetch: some providers compare.
         generateUniqueId: () => '_metadata',
       })
+      // The library writes HTTP-POST there, which ours is not.
+      return document.replace(
+        /(<SingleLogoutService Binding="urn:oasis:names:tc:SAML:2\.0:bindings:HTTP-)POST"/,
+        '$1Redirect"',
+      )
     },
     close: () => guarded.close(),
   }

@@ -167,7 +167,7 @@ function withinTimes(element: Element, now: number): number {
   return end
 }
 
-function timeOf(element: Element, name: string, fallback: number): number {
+export function timeOf(element: Element, name: string, fallback: number): number {
   if (!element.hasAttribute(name)) return fallback
   const value = element.getAttribute(name)
   // saml-core §1.3.3: xs:dateTime in UTC.

@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process'
-import { generateKeyPairSync } from 'node:crypto'
+import { generateKeyPairSync, randomUUID, sign as signData } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { inflateRawSync } from 'node:zlib'
+import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import { SignedXml } from 'xml-crypto'
 
 /** A stand-in SAML identity provider that writes and signs real responses. */
@@ -17,6 +17,8 @@ export interface SamlIdp {
   respond(request: AuthnRequest, over?: Over): string
   /** The same before base64, for attacks. */
   xml(request: AuthnRequest, over?: Over): string
+  /** The query of a signed LogoutRequest by HTTP-Redirect to `destination`. */
+  logoutQuery(destination: string, over?: LogoutOver): string
   sign(xml: string, xpath: string, algorithms?: { signature?: string; digest?: string }): string
 }
 
@@ -51,6 +53,18 @@ export interface Over {
   readonly attributes?: Readonly<Record<string, readonly string[]>>
   readonly sign?: 'assertion' | 'response' | 'both' | 'none'
   readonly algorithms?: { signature?: string; digest?: string }
+}
+
+export interface LogoutOver {
+  readonly id?: string
+  readonly nameId?: string
+  readonly issuer?: string
+  readonly issued?: number
+  readonly notOnOrAfter?: string
+  readonly relayState?: string
+  readonly algorithm?: string
+  readonly root?: string
+  readonly key?: string
 }
 
 export const emailAddress = 'urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress'
@@ -127,6 +141,17 @@ export function createSamlIdp(pair = usualPair(), entityId = 'https://idp.exampl
     sign,
     xml,
     respond: (request, over) => Buffer.from(xml(request, over)).toString('base64'),
+    logoutQuery: (destination, over = {}) => {
+      const { root = 'LogoutRequest', algorithm = 'http://www.w3.org/2001/04/xmldsig-more#rsa-sha256' } = over
+      const end = over.notOnOrAfter === undefined ? '' : ` NotOnOrAfter="${over.notOnOrAfter}"`
+      const issued = new Date(Date.now() + (over.issued ?? 0)).toISOString()
+      const text = `<samlp:${root} xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion" ID="${over.id ?? `_l${randomUUID()}`}" Version="2.0" IssueInstant="${issued}" Destination="${destination}"${end}><saml:Issuer>${over.issuer ?? entityId}</saml:Issuer><saml:NameID>${over.nameId ?? 'Ann@Example.com'}</saml:NameID><samlp:SessionIndex>s1</samlp:SessionIndex></samlp:${root}>`
+      const query = new URLSearchParams({ SAMLRequest: deflateRawSync(text).toString('base64') })
+      if (over.relayState !== undefined) query.set('RelayState', over.relayState)
+      query.set('SigAlg', algorithm)
+      const signature = signData('RSA-SHA256', Buffer.from(query.toString()), over.key ?? pair.key)
+      return `${query}&Signature=${encodeURIComponent(signature.toString('base64'))}`
+    },
     request: (url) => {
       const { searchParams: query } = new URL(url)
       const sent = inflateRawSync(Buffer.from(query.get('SAMLRequest') ?? '', 'base64')).toString()
@@ -146,6 +171,7 @@ export function createSamlIdp(pair = usualPair(), entityId = 'https://idp.exampl
 <md:EntityDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata" entityID="${entityId}"${validUntil ? ` validUntil="${validUntil}"` : ''}>
 <md:IDPSSODescriptor WantAuthnRequestsSigned="${wantSigned}" protocolSupportEnumeration="urn:oasis:names:tc:SAML:2.0:protocol">
 ${certificates.map((each) => `<md:KeyDescriptor use="signing"><ds:KeyInfo xmlns:ds="http://www.w3.org/2000/09/xmldsig#"><ds:X509Data><ds:X509Certificate>${each.replace(/-----[^-]*-----|\s/g, '')}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>`).join('\n')}
+<md:SingleLogoutService Binding="urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect" Location="https://idp.example/slo"/>
 <md:SingleSignOnService Binding="urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST" Location="https://idp.example/sso/post"/>
 <md:SingleSignOnService Binding="urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect" Location="https://idp.example/sso"/>
 </md:IDPSSODescriptor></md:EntityDescriptor>`,
