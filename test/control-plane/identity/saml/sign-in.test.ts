@@ -139,7 +139,7 @@ t.test('metadata that can not be used', async (t) => {
   for (const [xml, text] of [
     ['hello', /is no SAML metadata/],
     [`<!DOCTYPE a [<!ENTITY x "y">]>${good}`, /document type/],
-    [good.replace('HTTP-Redirect', 'SOAP'), /no single sign-on by HTTP-Redirect/],
+    [good.replaceAll('HTTP-Redirect', 'SOAP'), /no single sign-on by HTTP-Redirect/],
     [good.replaceAll('IDPSSODescriptor', 'SPSSODescriptor'), /describes no identity provider/],
     [good.replace(/<md:KeyDescriptor[\s\S]*<\/md:KeyDescriptor>/, ''), /no signing certificate/],
     [createSamlIdp(keyPair(1024)).metadata(), /not RSA of at least 2048 bits/],
