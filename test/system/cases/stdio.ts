@@ -35,8 +35,6 @@ async function furnish(scene: Scene): Promise<void> {
   await scene.box.sh(`chgrp aembit_mcp_gateway ${servers}; systemctl reload aembit_control_plane`)
 }
 
-const status = (scene: Scene): Promise<string> => scene.box.sh('aembit_mcp_gateway status')
-
 export const cases: readonly Case[] = [
   {
     name: 'local stdio servers: installed with their file, a real one runs in its sandbox under the unit',
@@ -65,7 +63,6 @@ export const cases: readonly Case[] = [
       assert.ok(write?.isError, 'nothing of the machine is writable for it unless the unit says so')
       const score = await scene.box.sh('systemd-analyze security aembit_mcp_gateway --no-pager | tail -1')
       note(score)
-      assert.match(await status(scene), /files/)
     },
   },
   {
