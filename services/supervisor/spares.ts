@@ -11,8 +11,8 @@ export interface SpareLimits extends ForkLimits {
 
 export interface SparesOptions {
   readonly enabled: boolean
-  /** What a process of this role is started with now; undefined: the role has no process to stand in for. */
-  readonly launch: (role: Role) => Launch | undefined
+  /** What a process of this role is started with now. */
+  readonly launch: (role: Role) => Launch
   /** Every process of the role serves. */
   readonly whole: (role: Role) => boolean
   readonly limits: SpareLimits
@@ -73,8 +73,7 @@ export class Spares {
   reconfigure(enabled: boolean): void {
     this.#enabled = enabled
     for (const [role, spare] of this.#spares) {
-      const launch = this.#options.launch(role)
-      if (!enabled || !launch || !same(spare.launch, launch)) this.renew(role)
+      if (!enabled || !same(spare.launch, this.#options.launch(role))) this.renew(role)
     }
     this.look()
   }
@@ -95,7 +94,9 @@ export class Spares {
     for (let role = this.#missing(); role; role = this.#missing()) {
       const wait = this.#failures === 0 ? 0 : backoffMs(this.#failures - 1, { ...retry, random })
       await clock.sleep(Math.max(limits.spareAfterMs, wait), this.#stopped.signal).catch(() => {})
-      if (this.#missing() === role) await this.#make(role)
+      if (this.#missing() !== role) continue
+      // A machine that has no room for a spare must not lose what serves.
+      await this.#make(role).catch((error: Error) => this.#failed(role, error.message))
     }
     this.#filling = false
   }
@@ -103,9 +104,8 @@ export class Spares {
   /** Resolves when it has loaded its code, or is gone. */
   async #make(role: Role): Promise<void> {
     const { launch, log, onMeasured } = this.#options
-    const how = launch(role)
-    if (!how) return
-    const spare = new Forked<Role>({ ...this.#options, role, name: `${role} (spare)`, launch: how })
+    const name = `${role} (spare)`
+    const spare = new Forked<Role>({ ...this.#options, role, name, launch: launch(role) })
     this.#spares.set(role, spare)
     spare.owner = {
       onReport: (report) => {
@@ -115,8 +115,7 @@ export class Spares {
       onGone: (end) => {
         if (this.#spares.get(role) !== spare) return
         this.#spares.delete(role)
-        this.#failures++
-        log.warn({ process: spare.name, child: spare.pid, reason: spare.failure ?? end }, 'spare is gone')
+        this.#failed(role, spare.failure ?? end)
         this.look()
       },
     }
@@ -124,5 +123,10 @@ export class Spares {
     if (!greeted) return
     this.#failures = 0
     log.debug({ process: spare.name, child: spare.pid }, 'spare is there')
+  }
+
+  #failed(role: Role, reason: string): void {
+    this.#failures++
+    this.#options.log.warn({ process: `${role} (spare)`, reason }, 'spare is gone')
   }
 }
