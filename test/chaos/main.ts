@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto'
 import { parseArgs } from 'node:util'
 import { startChaosWorld } from './gateway.ts'
 import { createRandom } from './random.ts'
-import { calls, leaks, table } from './report.ts'
+import { calls, leaks, table, told } from './report.ts'
 import { runChaos } from './run.ts'
 
 /**
@@ -34,7 +34,7 @@ const plan = {
 console.log(`seed ${seed}`)
 const world = await startChaosWorld(10)
 try {
-  const figures = await runChaos(world, plan, createRandom(seed))
+  const figures = await runChaos(world, plan, createRandom(seed), (round) => console.log(told(round)))
   const findings = [...figures.findings, ...leaks(figures.rounds.map(({ sample }) => sample))]
   console.log(table(figures).join('\n'))
   for (const finding of new Set(findings)) {

@@ -1,4 +1,4 @@
-import type { Figures, Phase } from './run.ts'
+import type { Figures, Phase, Round } from './run.ts'
 import type { Sample } from './watch.ts'
 
 /** Growth from round to round that is a leak; the first round fills pools and caches and does not count. */
@@ -59,6 +59,10 @@ const line = (phase: Phase): string => {
   const slowest = (phase.slowestMs / 1000).toFixed(1)
   return `  ${phase.name.padEnd(32)} ${String(count(phase)).padStart(5)} calls, slowest ${slowest.padStart(5)} s: ${outcomes.join(', ')}`
 }
+
+/** What became of one round's calls, and what the gateway holds at rest after it. */
+export const told = ({ phases, sample }: Round): string =>
+  [...phases.map(line), `  at rest: ${JSON.stringify(sample)}`].join('\n')
 
 /** Every figure, and the totals. */
 export function table({ rounds, killed, after }: Figures): string[] {

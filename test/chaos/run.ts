@@ -75,6 +75,8 @@ export async function runChaos(
   { rig, access, servers, heldDir }: ChaosWorld,
   plan: Plan,
   random: Random,
+  /** As it goes: a run that is cut short shows how far it came. */
+  tell: (round: Round) => void = () => {},
 ): Promise<Figures> {
   const findings: string[] = []
   const watching = watch(rig, heldDir)
@@ -155,7 +157,9 @@ export async function runChaos(
     ]
     await load.close()
     for (const name of names) servers[name].drop()
-    rounds.push({ phases, sample: await rest(`after round ${round}`) })
+    const done: Round = { phases, sample: await rest(`after round ${round}`) }
+    rounds.push(done)
+    tell(done)
   }
 
   const load = await createLoad(access)
