@@ -42,7 +42,10 @@ export interface ConnectionView {
   readonly serverId: string
   readonly serverName: string
   readonly providerId: string
-  readonly state: 'connected' | 'broken' | 'none'
+  /** `ended`: its token is over and nothing renews it. */
+  readonly state: 'connected' | 'ended' | 'broken' | 'none'
+  /** The gateway renews it without the person. */
+  readonly renews: boolean
   readonly account: string | null
   readonly scopes: string
   /** Milliseconds since the epoch. */
@@ -53,7 +56,12 @@ export interface ConnectionView {
   readonly reachable: boolean
 }
 
-const stateText = { connected: 'Connected', broken: 'Needs to be connected again', none: 'Not connected' }
+const states = {
+  connected: { text: 'Connected', look: 'good' },
+  ended: { text: 'Ended', look: 'bad' },
+  broken: { text: 'Needs to be connected again', look: 'bad' },
+  none: { text: 'Not connected', look: 'plain' },
+} as const
 
 export function connectionsPage(
   person: string,
@@ -82,32 +90,48 @@ ${
 }
 
 function signInItem({ serverId, serverName, idpName, signedIn }: SignInView): Html {
-  const link = html`<div class="row"><a class="button" href="/connections/${encodeURIComponent(serverId)}/sign-in" aria-label="Sign in for ${serverName}">Sign in</a></div>`
-  return html`<li><strong>${serverName}</strong> · ${signedIn ? 'Ready' : 'Needs you to sign in'}
+  const link = html`<div class="row"><a class="button primary" href="/connections/${encodeURIComponent(serverId)}/sign-in" aria-label="Sign in for ${serverName}">Sign in</a></div>`
+  const badge = signedIn
+    ? html`<span class="badge good">Ready</span>`
+    : html`<span class="badge bad">Needs you to sign in</span>`
+  return html`<li><div class="head"><strong>${serverName}</strong> ${badge}</div>
 <small>your sign-in at ${idpName}${signedIn && '; signing out here ends it'}</small>${!signedIn && link}</li>`
 }
 
 function connectionItem(view: ConnectionView, csrf: string): Html {
-  const facts = [
-    view.account !== null && `account ${view.account}`,
-    view.scopes !== '' && `scopes ${view.scopes}`,
-    view.state === 'connected' && view.expiresAt !== null && `token valid until ${time(view.expiresAt)}`,
-    view.lastUsedAt !== null && `last used ${time(view.lastUsedAt)}`,
-    view.lastError !== null && `last problem: ${problemText(view.lastError)}`,
-    !view.reachable && 'policy no longer lets you use this server',
-  ].filter((fact): fact is string => typeof fact === 'string')
+  const { serverName, state, account, scopes, lastUsedAt, lastError, reachable } = view
+  const { text, look } = states[state]
+  const facts: readonly (readonly [string, Html | string | false | null])[] = [
+    ['Account', account],
+    ['Scopes', scopes !== '' && html`${scopes.split(' ').map((scope) => html`<code>${scope}</code> `)}`],
+    ['Token', tokenText(view)],
+    ['Last used', state !== 'none' && (lastUsedAt === null ? 'not yet' : time(lastUsedAt))],
+    ['Last problem', lastError !== null && html`<span class="bad">${problemText(lastError)}</span>`],
+  ]
+  const shown = facts.filter(([, fact]) => fact !== false && fact !== null)
   const base = `/connections/${encodeURIComponent(view.serverId)}`
-  return html`<li><strong>${view.serverName}</strong> · ${stateText[view.state]}
-${facts.map((fact) => html`<small>${fact}</small>`)}
+  const again = state === 'none' ? 'Connect' : 'Connect again'
+  return html`<li><div class="head"><strong>${serverName}</strong> <span class="badge ${look}">${text}</span></div>
+${shown.length > 0 && html`<dl class="facts">${shown.map(([name, fact]) => html`<dt>${name}</dt><dd>${fact}</dd>`)}</dl>`}
+${!reachable && html`<small>Policy no longer lets you use this server.</small>`}
 <div class="row">${
-    view.reachable &&
-    html`<a class="button" href="${base}/connect" aria-label="${view.state === 'none' ? 'Connect' : 'Connect again'}: ${view.serverName}">${view.state === 'none' ? 'Connect' : 'Connect again'}</a>`
+    reachable &&
+    html`<a class="button${state === 'connected' ? '' : ' primary'}" href="${base}/connect" aria-label="${again}: ${serverName}">${again}</a>`
   }${
-    view.state !== 'none' &&
+    state !== 'none' &&
     html`<form method="post" action="${base}/disconnect"><input type="hidden" name="csrf" value="${csrf}">
 <input type="hidden" name="provider" value="${view.providerId}">
-<button class="button quiet" type="submit" aria-label="Disconnect: ${view.serverName}">Disconnect</button></form>`
+<button class="button${reachable ? ' quiet' : ''}" type="submit" aria-label="Disconnect: ${serverName}">Disconnect</button></form>`
   }</div></li>`
+}
+
+function tokenText({ state, renews, expiresAt }: ConnectionView): string | false {
+  if (state === 'none' || state === 'broken') return false
+  if (expiresAt === null) return 'has no end'
+  if (state === 'ended') return `ended ${time(expiresAt)}, and the server gives none that is renewed`
+  return renews
+    ? `until ${time(expiresAt)}, renewed by itself`
+    : `until ${time(expiresAt)}, then you are asked to connect again`
 }
 
 const problems: Readonly<Record<string, string>> = {
@@ -116,10 +140,15 @@ const problems: Readonly<Record<string, string>> = {
   client_changed: 'an administrator changed how the gateway signs in there',
   refused_by_server: 'the server keeps refusing the access it gave',
   authorization_server_changed: 'the server moved to another sign-in',
+  invalid_client: 'the server no longer knows this gateway',
+  unauthorized_client: 'the server no longer lets this gateway in',
 }
+const renewalFailed = 'refresh failed: '
 
 /** The code stays: it is what an administrator looks for. */
 export const problemText = (code: string): string => {
+  if (code.startsWith(renewalFailed))
+    return `renewing failed and is tried again (${code.slice(renewalFailed.length)})`
   const text = problems[code]
   return text === undefined ? code : `${text} (${code})`
 }

@@ -132,7 +132,7 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
   root.get('/connections', async (request, reply) => {
     const user = await sessions.requireUser(request, reply, '/connections')
     if (!user) return reply
-    const views = listViews(snapshots, connections.list(user), (serverId) =>
+    const views = listViews(snapshots, connections.list(user), circumstances(undefined).now, (serverId) =>
       targetOf(request, user, serverId),
     )
     const csrf = (serverId: string) => browser.token(request, reply, purpose('disconnect', serverId, user))

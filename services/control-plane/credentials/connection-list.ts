@@ -1,7 +1,7 @@
 import type { SnapshotSource } from '../fleet/snapshots.ts'
 import type { ConnectionView } from './connect-pages.ts'
+import type { Listed } from './connections.ts'
 import type { Target } from './grants.ts'
-import type { StoredCredential } from './vault.ts'
 
 /** By configuration alone: disconnecting works where policy no longer lets the person in. */
 export function configuredTarget(
@@ -15,10 +15,11 @@ export function configuredTarget(
   return server && provider?.type === 'mcp-user-based-access-token' ? { server, provider } : undefined
 }
 
-/** Servers that want an account of this person, and what is stored for others. */
+/** Servers that want an account of this person, and what is stored for others. `now`: milliseconds since the epoch. */
 export function listViews(
   snapshots: SnapshotSource,
-  stored: readonly StoredCredential[],
+  stored: readonly Listed[],
+  now: number,
   targetOf: (serverId: string) => Target | undefined,
 ): ConnectionView[] {
   const { config } = snapshots.current()
@@ -40,8 +41,10 @@ export function listViews(
   }
   for (const each of stored) {
     const target = targetOf(each.serverId)
+    const over = each.expiresAt !== null && each.expiresAt <= now && !each.renews
     views.push({
       ...each,
+      state: each.state === 'connected' && over ? 'ended' : each.state,
       serverName: config.serverWorkloads.find(({ id }) => id === each.serverId)?.name ?? each.serverId,
       reachable: target?.provider.id === each.providerId,
     })
@@ -51,6 +54,7 @@ export function listViews(
 
 const nothing = {
   state: 'none',
+  renews: false,
   account: null,
   scopes: '',
   expiresAt: null,

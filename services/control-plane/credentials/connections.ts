@@ -28,7 +28,13 @@ export interface Connections {
   finish(ask: FinishAsk): Promise<{ serverId: string }>
   /** Forgets the tokens, at once and whatever happens, then asks the upstream to. Answers whether that worked too. */
   disconnect(key: CredentialKey, target: Target | undefined): Promise<'revoked' | 'forgotten'>
-  list(user: User): StoredCredential[]
+  list(user: User): Listed[]
+}
+
+/** What is stored of a connection. */
+export interface Listed extends StoredCredential {
+  /** There is a refresh token. */
+  readonly renews: boolean
 }
 
 export interface FinishAsk {
@@ -86,6 +92,16 @@ export function createConnections(deps: ConnectionsDeps): Connections {
   const wanted = async (target: Target, scope?: string, maxAgeMs?: number): Promise<Discovered> => {
     const found = await discovered(target, maxAgeMs)
     return target.provider.scopes ? found : { ...found, scope: unionOf(found.scope, scope) }
+  }
+
+  /** A row that does not open renews nothing, and is still there to be seen. */
+  const renews = (stored: StoredCredential): boolean => {
+    try {
+      return vault.open(stored).refreshToken !== null
+    } catch (error) {
+      log.error({ ...about(stored), err: error }, 'a stored credential does not open')
+      return false
+    }
   }
 
   const outboundFor = (url: string, target: Target): Outbound => outboundOf(networks, target, url)
@@ -196,7 +212,8 @@ export function createConnections(deps: ConnectionsDeps): Connections {
       return 'forgotten'
     },
 
-    list: (user) => vault.list(user.issuer, user.subject),
+    list: (user) =>
+      vault.list(user.issuer, user.subject).map((stored) => ({ ...stored, renews: renews(stored) })),
   }
 }
 

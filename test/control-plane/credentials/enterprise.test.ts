@@ -125,7 +125,7 @@ test('a sign-in at the company opens the server: exchange there, assertion grant
   proves(t, 'CRED-33')
   const { plane, as, resource, ask, signIn, grants } = await scene(t)
   const { page } = await signIn()
-  t.match(page.text, /tracker<\/strong> · Ready/)
+  t.match(page.text, /tracker<\/strong> <span class="badge good">Ready/)
   const answers = await Promise.all(Array.from({ length: 40 }, () => ask()))
   const tokens = new Set(answers.map(tokenOf))
   t.equal(tokens.size, 1, 'one token for all who ask')
@@ -179,7 +179,7 @@ test('who has not signed in since is given a link to, and the same question work
   t.match(plane.events()[0], { outcome: { reason: 'not_signed_in' } })
   t.match((await browser.get(`${plane.origin}/connections`)).text, /Needs you to sign in/)
   const { page } = await signIn(browser, answer.url)
-  t.match(page.text, /tracker<\/strong> · Ready/)
+  t.match(page.text, /tracker<\/strong> <span class="badge good">Ready/)
   t.equal((await ask()).kind, 'headers')
 })
 

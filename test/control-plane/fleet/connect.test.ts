@@ -20,9 +20,10 @@ test('a person connects through the link, and the same question gets a credentia
   t.ok(upstream.requests.includes('POST /reg'), 'registered itself')
 
   const list = await browser.get(`${plane.origin}/connections`)
-  t.match(list.text, /Notes<\/strong> · Connected/)
-  t.match(list.text, /token valid until/)
-  t.match(list.text, /last used/)
+  t.match(list.text, /Notes<\/strong> <span class="badge good">Connected</)
+  t.match(list.text, /<code>notes<\/code>/)
+  t.match(list.text, /until \d{4}-\d\d-\d\d \d\d:\d\d UTC, renewed by itself/)
+  t.match(list.text, /Last used<\/dt><dd>\d{4}-/)
 })
 
 test('no line of the log holds a secret of a whole life: link, answer, tokens, refresh, failure, end', async (t) => {
@@ -207,7 +208,7 @@ test('a policy that is gone takes the credential with it, and disconnecting stil
   await plane.apply({ accessPolicies: [{ id: 'in', client: 'agents', server: 'gateway' }] })
   t.match(await plane.ask('ann'), { kind: 'denied', reason: 'no_policy' })
   const list = await browser.get(`${plane.origin}/connections`)
-  t.match(list.text, /policy no longer lets you use this server/)
+  t.match(list.text, /Policy no longer lets you use this server/)
   const done = await browser.follow(await browser.submit(list, '/disconnect'))
   t.match(done.text, /No server within your reach/)
 })
