@@ -22,7 +22,7 @@ import { createSharedAccounts } from './credentials/shared-account.ts'
 import { registerSharedAccounts, type SharedAdministration } from './credentials/shared-routes.ts'
 import { createTickets } from './credentials/tickets.ts'
 import { createUserTokens } from './credentials/user-tokens.ts'
-import { createVault } from './credentials/vault.ts'
+import { createVault, type StoredCredential } from './credentials/vault.ts'
 import type { AccessEvents } from './events/access.ts'
 import type { AuditLog } from './events/audit.ts'
 import type { CredentialChanges } from './fleet/credential-changes.ts'
@@ -106,22 +106,24 @@ export function createCredentialPlane(deps: CredentialPlaneDeps): CredentialPlan
     return provider && documentUrl(origin(), provider)
   })
   const networks = createNetworks()
+  const noted = (activity: string) => (stored: StoredCredential, reason: string) =>
+    audit.add({
+      category: 'CredentialProvider',
+      activity,
+      actor: { type: 'User', displayName: stored.subject === '' ? 'everyone' : stored.subject },
+      target: stored.serverId === '' ? stored.providerId : stored.serverId,
+      outcome: 'Failure',
+      severity: 'Warn',
+      detail: { credentialProviderId: stored.providerId, reason },
+    })
   const tokens = createUserTokens({
     vault,
     changes,
     clock,
     random,
     log,
-    ended: (stored, reason) =>
-      audit.add({
-        category: 'CredentialProvider',
-        activity: 'Connection ended',
-        actor: { type: 'User', displayName: stored.subject === '' ? 'everyone' : stored.subject },
-        target: stored.serverId === '' ? stored.providerId : stored.serverId,
-        outcome: 'Failure',
-        severity: 'Warn',
-        detail: { credentialProviderId: stored.providerId, reason },
-      }),
+    ended: noted('Connection ended'),
+    failing: noted('Token renewal fails'),
   })
   const issued = createIssuedCredentials(clock, random)
   const issuer = (): string => snapshots.current().config.authorizationServer.issuer

@@ -5,6 +5,7 @@ import type { Logger } from '../../shared/log.ts'
 import { browserIpClaim, type Principal } from '../../shared/policy.ts'
 import type { CredentialAnswer, CredentialRequest } from '../../shared/wire/credential.ts'
 import type { ServerWorkload } from '../../shared/wire/snapshot.ts'
+import type { Measures } from './measures.ts'
 
 export interface CredentialsDeps {
   /** One question to sync; rejects with a Fault where sync or the control plane can not answer. */
@@ -12,6 +13,7 @@ export interface CredentialsDeps {
   readonly clock: Clock
   readonly log: Logger
   readonly maxCached?: number
+  readonly measures?: Pick<Measures, 'credentialAnswers'>
 }
 
 interface Held {
@@ -124,9 +126,11 @@ export class Credentials {
         (answer) => {
           this.#note(principal, server.id, answer)
           if (this.#asking.get(flight) === asked) this.#hold(key, answer)
+          this.#count(outcomeOf(answer))
           return answer
         },
         (error: unknown) => {
+          this.#count('unavailable')
           throw new Fault('credential.unavailable', { detail: detailOf(error), cause: error })
         },
       )
@@ -154,6 +158,10 @@ export class Credentials {
     else if (all.get(serverId) !== id) all.set(serverId, id)
   }
 
+  #count(outcome: string): void {
+    this.#deps.measures?.credentialAnswers.inc(outcome)
+  }
+
   #hold(key: string, answer: CredentialAnswer): void {
     if (answer.kind === 'authorization_required' || answer.kind === 'denied') return
     const now = this.#deps.clock.now()
@@ -171,6 +179,9 @@ function ofToken({ direct, claims }: Principal): Pick<CredentialRequest, 'browse
     ...(direct ? { claims: { ...claims } } : {}),
   }
 }
+
+const outcomeOf = ({ kind }: CredentialAnswer): string =>
+  kind === 'authorization_required' || kind === 'denied' ? kind : 'issued'
 
 function keyOf(issuer: string, subject: string, serverId: string): string {
   return JSON.stringify([issuer, subject, serverId])

@@ -138,7 +138,12 @@ export class Edge {
       measures: this.#measures,
       ...(this.#store ? { store: this.#store } : {}),
     })
-    this.credentials = new Credentials({ ask: (request) => this.#link().ask(request), clock, log })
+    this.credentials = new Credentials({
+      ask: (request) => this.#link().ask(request),
+      clock,
+      log,
+      measures: this.#measures,
+    })
     this.spool = new Spool({ dir: config.spoolDir, owner: spoolOwner(config), clock, log })
     const addresses = new ServerAddresses()
     this.recorder = new EdgeRecorder({

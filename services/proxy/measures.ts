@@ -22,6 +22,7 @@ export class Measures {
   readonly jwksRefreshes
   readonly guardDecisions
   readonly httpGuardDecisions
+  readonly credentialAnswers
   readonly eventsLost
   readonly #storeOperations
   readonly #storeDurations
@@ -47,6 +48,7 @@ export class Measures {
     this.jwksRefreshes = meter.counter('aembit_mcp_gateway_jwks_refresh_attempts_total')
     this.guardDecisions = meter.counter('aembit_mcp_gateway_aidr_guard_decisions_total')
     this.httpGuardDecisions = meter.counter('aembit_mcp_gateway_http_guard_decisions_total')
+    this.credentialAnswers = meter.counter('aembit_mcp_gateway_credential_answers_total')
     this.eventsLost = meter.counter('aembit_mcp_gateway_events_lost_total')
     this.#storeOperations = meter.counter('aembit_mcp_gateway_session_store_operations_total')
     this.#storeDurations = meter.histogram('aembit_mcp_gateway_session_store_operation_duration_seconds')

@@ -105,6 +105,10 @@ export const metrics = {
     'What HTTP guards of content were asked: answered, or passed or refused without an answer',
     ['tenant_id', 'outcome'],
   ),
+  aembit_mcp_gateway_credential_answers_total: counted(
+    'What the control plane answered when it was asked for a credential: one, a link for the person, no, or nothing (unavailable: a token that could not be renewed, a token service that is away)',
+    ['tenant_id', 'outcome'],
+  ),
   aembit_mcp_gateway_session_store_operations_total: counted('Operations of the session store', storeLabels),
   aembit_mcp_gateway_session_store_operation_duration_seconds: measured(
     'Time of one operation of the session store, its retries included',
@@ -223,6 +227,12 @@ const values: Readonly<Record<string, readonly string[]>> = {
   'aembit_mcp_gateway_upstream_mcp_server_fanout_timeouts_total outcome': ['timeout'],
   'aembit_mcp_gateway_aidr_guard_decisions_total outcome': ['scanned', 'fail_open', 'fail_closed'],
   'aembit_mcp_gateway_http_guard_decisions_total outcome': ['scanned', 'fail_open', 'fail_closed'],
+  'aembit_mcp_gateway_credential_answers_total outcome': [
+    'issued',
+    'authorization_required',
+    'denied',
+    'unavailable',
+  ],
   'aembit_mcp_gateway_auth_failures_total reason': ['missing_header', 'audience_mismatch', 'invalid_token'],
   'aembit_mcp_gateway_events_lost_total reason': ['dropped', 'quarantined'],
   operation: ['save', 'get', 'delete', 'count'],

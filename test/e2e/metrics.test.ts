@@ -33,6 +33,7 @@ const documented: readonly [name: string, type: string, labels: string][] = [
   [`${gateway}_jwks_refresh_attempts_total`, 'counter', 'outcome, tenant_id'],
   [`${gateway}_aidr_guard_decisions_total`, 'counter', 'outcome, tenant_id'],
   [`${gateway}_http_guard_decisions_total`, 'counter', 'outcome, tenant_id'],
+  [`${gateway}_credential_answers_total`, 'counter', 'outcome, tenant_id'],
   [`${gateway}_session_store_operations_total`, 'counter', 'operation, outcome, reason'],
   [`${gateway}_session_store_operation_duration_seconds`, 'histogram', 'operation, outcome, reason'],
   [`${gateway}_readiness_probe_flaps_total`, 'counter', 'probe'],

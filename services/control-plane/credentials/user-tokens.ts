@@ -55,6 +55,8 @@ export interface UserTokensDeps {
   readonly random: () => number
   /** A connection ended for good: its owner has to connect again. */
   readonly ended: (stored: StoredCredential, reason: string) => void
+  /** A renewal failed again and again; told once until one succeeds. */
+  readonly failing: (stored: StoredCredential, reason: string) => void
   readonly log: Logger
 }
 
@@ -72,10 +74,12 @@ const movedMs = 3_000
 /** A server that says which tokens were revoked is asked about one at most this often, and waited for so long. */
 const introspectEveryMs = 60_000
 const introspectMs = 3_000
+/** So many renewals in a row that failed are no hiccup any more: half a minute, by the backoff. */
+const failingFrom = 6
 const backoff = { baseMs: 1_000, capMs: 60_000, floorMs: 250 }
 
 export function createUserTokens(deps: UserTokensDeps): UserTokens {
-  const { vault, changes, clock, random, ended, log } = deps
+  const { vault, changes, clock, random, ended, failing, log } = deps
   const running = new Map<string, Promise<StoredCredential | undefined>>()
   const failures = new LRUCache<string, { count: number; notBefore: number }>({ max: 10_000 })
   const refusals = new LRUCache<string, number>({ max: 10_000 })
@@ -153,6 +157,7 @@ export function createUserTokens(deps: UserTokensDeps): UserTokens {
       const fault = error instanceof GrantEnded ? undefined : Fault.from(error)
       const reason = fault?.code ?? (error instanceof GrantEnded ? error.code : 'error')
       vault.noteError(stored, `refresh failed: ${reason}`)
+      if (count === failingFrom) failing(stored, reason)
       log.warn({ ...about(stored), reason, detail: fault?.detail, count }, 'refresh failed')
       return vault.find(stored)
     }

@@ -4,7 +4,7 @@ import t, { test } from 'tap'
 import { createRandom } from '../../chaos/random.ts'
 import { proves } from '../../requirements.ts'
 import { Browser } from '../identity/browser.ts'
-import { connect, type Plane, scene, tokenOf } from './credential-rig.ts'
+import { connect, type Plane, scene, signIn, tokenOf } from './credential-rig.ts'
 import type { Upstream } from './upstream.ts'
 
 t.setTimeout(120_000)
@@ -82,9 +82,24 @@ test('a refresh that fails for now: the old token while it lives, then an error,
   t.equal(tries(), before, 'not tried again before the backoff is over')
   plane.clock.offset += 600_000
   await t.rejects(plane.ask('ann'), { code: 'credential.unavailable' })
+  const seen = await signIn(plane, 'ann')
+  t.match(
+    (await seen.get(`${plane.origin}/connections`)).text,
+    /Last problem<\/dt><dd><span class="bad">renewing failed and is tried again/,
+    'the person sees it',
+  )
+  for (let more = 0; more < 8; more++) {
+    plane.clock.offset += 120_000
+    await t.rejects(plane.ask('ann'), { code: 'credential.unavailable' })
+  }
+  const told = (plane.audit() as { activity: string }[]).filter(
+    ({ activity }) => activity === 'Token renewal fails',
+  )
+  t.match(told, [{ target: 'notes', actor: { displayName: 'ann@example.com' } }], 'and the audit log, once')
   upstream.tokenStatus = undefined
   plane.clock.offset += 120_000
   t.equal((await plane.ask('ann')).kind, 'headers')
+  t.notMatch((await seen.get(`${plane.origin}/connections`)).text, /Last problem/)
 })
 
 test('a grant that ended: the connection is broken, its owner is asked, and connecting again heals it', async (t) => {

@@ -104,5 +104,10 @@ export const faults: Readonly<Record<string, Series>> = {
     rising(10),
   ),
   McpGatewaySessionStoreDown: with_(`${g}_session_store_up`, '', steady(0)),
+  McpGatewayCredentialsUnavailable: with_(
+    `${g}_credential_answers_total`,
+    `${tenant},outcome="unavailable"`,
+    rising(2),
+  ),
   McpGatewayGuardFails: with_(`${g}_aidr_guard_decisions_total`, `${tenant},outcome="fail_open"`, rising(2)),
 }
