@@ -23,3 +23,4 @@ export type {
   ToolDecision,
   ToolFacts,
 } from './policy/types.ts'
+export { reasonCodes } from './policy/types.ts'

@@ -45,27 +45,30 @@ export interface Circumstances {
   readonly locate?: Locate | undefined
 }
 
-export type ReasonCode =
-  | 'allowed'
-  | 'kill_switch'
-  | 'no_policy'
-  | 'policy_inactive'
-  | 'subject_kind'
-  | 'client_workload_unknown'
-  | 'trust_provider_unknown'
-  | 'trust_provider_mismatch'
-  | 'server_unknown'
-  | 'access_condition_unknown'
-  | 'time_mismatch'
-  | 'geoip_mismatch'
-  | 'geoip_unavailable'
-  | 'cel_mismatch'
-  | 'cel_error'
-  | 'content_security_unknown'
-  | 'tool_hidden'
-  | 'tool_blocked'
-  | 'prompts_blocked'
-  | 'resources_blocked'
+/** Every reason that a decision may have; docs/policy.md says what each means. */
+export const reasonCodes = [
+  'allowed',
+  'kill_switch',
+  'no_policy',
+  'policy_inactive',
+  'subject_kind',
+  'client_workload_unknown',
+  'trust_provider_unknown',
+  'trust_provider_mismatch',
+  'server_unknown',
+  'access_condition_unknown',
+  'time_mismatch',
+  'geoip_mismatch',
+  'geoip_unavailable',
+  'cel_mismatch',
+  'cel_error',
+  'content_security_unknown',
+  'tool_hidden',
+  'tool_blocked',
+  'prompts_blocked',
+  'resources_blocked',
+] as const
+export type ReasonCode = (typeof reasonCodes)[number]
 
 export interface Decision {
   readonly allow: boolean

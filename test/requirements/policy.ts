@@ -95,6 +95,10 @@ export const policy = {
       source: 'Documented surface: failOpen, timeoutMs, maxRetries',
       text: 'Without an answer failOpen decides; what may pass by itself is tried again.',
     },
+    'POLICY-CEL-HOSTILE': {
+      source: 'OWASP, denial of service and injection; house rule: bounded everything',
+      text: 'Expressions that would cost too much or reach out are refused when they are read; what claims and arguments hold is bounded.',
+    },
     'POLICY-GUARD-09': {
       source: 'Documented surface: content security checks outputs of calls',
       text: 'What a server says beside its answer goes around no guard: progress and log messages are looked at, or come without words.',

@@ -5,10 +5,12 @@ import { parseConfig } from '../../../services/control-plane/config/load.ts'
 import { compileSnapshot } from '../../../services/control-plane/policy/compile.ts'
 import {
   type Circumstances,
+  decideKind,
   explain,
   indexSnapshot,
   type Location,
   type Principal,
+  reasonCodes,
 } from '../../../shared/policy.ts'
 import type { Block } from '../../../shared/wire/snapshot.ts'
 import { proves } from '../../requirements.ts'
@@ -36,6 +38,7 @@ interface When {
   reaches?: string
   sees?: string
   calls?: string
+  uses?: 'prompts' | 'resources'
   on?: string
   with?: unknown
   annotations?: unknown
@@ -52,6 +55,8 @@ interface File {
     /** Policies that are for clients without a person. */
     forClients?: string[]
     more?: Record<string, Section>
+    /** Ids of trust providers, conditions and content security that are taken out of the snapshot. */
+    lost?: string[]
   }
   cases: { it: string; when: When; then: string }[]
 }
@@ -62,7 +67,14 @@ const world = read('world.yaml') as World
 
 /** Sections of a file replace policies and join everything else of the world. */
 function configurationOf(given: File['given']): string {
-  const { blocks: _blocks, people: _people, forClients: _forClients, more = {}, ...sections } = given
+  const {
+    blocks: _blocks,
+    people: _people,
+    forClients: _forClients,
+    lost: _lost,
+    more = {},
+    ...sections
+  } = given
   const file: Record<string, unknown> = { ...world.configuration }
   for (const [name, entries] of Object.entries(sections)) {
     const former = name === 'accessPolicies' ? [] : ((file[name] ?? []) as Section)
@@ -72,6 +84,7 @@ function configurationOf(given: File['given']): string {
 }
 
 let count = 0
+const reasons = new Set<string>()
 for (const name of readdirSync(folder).filter((each) => each.endsWith('.yaml') && each !== 'world.yaml')) {
   const { about, given, cases } = read(name) as File
   t.test(about, async (t) => {
@@ -82,8 +95,12 @@ for (const name of readdirSync(folder).filter((each) => each.endsWith('.yaml') &
       issuerKeys: { keys: [] },
       revocations: [],
     })
+    const there = ({ id }: { id: string }): boolean => !given.lost?.includes(id)
     const index = indexSnapshot({
       ...compiled,
+      trustProviders: compiled.trustProviders.filter(there),
+      accessConditions: compiled.accessConditions?.filter(there),
+      contentSecurity: compiled.contentSecurity?.filter(there),
       blocks: (given.blocks ?? []) as Block[],
       policies: compiled.policies.map((policy) =>
         given.forClients?.includes(policy.id) ? { ...policy, subjects: ['client'] } : policy,
@@ -120,14 +137,16 @@ for (const name of readdirSync(folder).filter((each) => each.endsWith('.yaml') &
         to: when.sees === undefined ? ('call' as const) : ('see' as const),
         args: when.with,
       }
-      const { decision, steps } = explain(index, principal, ask, circumstances)
+      const { decision: explained, steps } = explain(index, principal, ask, circumstances)
+      const decision = when.uses ? decideKind(index, explained, when.uses) : explained
+      reasons.add(decision.reason)
       const of = decision.policyId === null ? '' : ` of ${decision.policyId}`
       const by = decision.rule === null ? '' : ` by ${decision.rule}`
       const said = decision.allow ? `allow by ${decision.policyId}` : `deny ${decision.reason}${by}${of}`
       t.equal(said, then, it)
       t.equal(
         steps.findLast(({ decisive }) => decisive)?.reason,
-        decision.reason,
+        explained.reason,
         'the last decisive step is the decision',
       )
       t.notMatch(decision.explanation, person.subject, 'explanations name rules, not people')
@@ -138,4 +157,15 @@ for (const name of readdirSync(folder).filter((each) => each.endsWith('.yaml') &
 t.test('there are enough of them', async (t) => {
   proves(t, 'POLICY-07')
   t.ok(count >= 150, `${count} cases`)
+  t.same(
+    reasonCodes.filter((code) => !reasons.has(code)),
+    [],
+    'and every reason comes up',
+  )
+  const page = readFileSync(`${folder}/../../../docs/policy.md`, 'utf8')
+  t.same(
+    reasonCodes.filter((code) => !page.includes(`\`${code}\``)),
+    [],
+    'and is explained',
+  )
 })
