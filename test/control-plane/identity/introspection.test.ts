@@ -86,6 +86,11 @@ t.test('a token that is over is not active: expired, revoked, or without a polic
   t.equal(await active(), false)
   await world.apply({ authorizationServer: { clients: [watcher] } })
   t.equal(await active(), true)
+  const at = Math.floor(clock.now() / 1000) + 1
+  await world.apply({ authorizationServer: { clients: [watcher] } }, [{ subject: 'ann@example.com', at }])
+  t.equal(await active(), false, 'revoked, as gateways have it')
+  await world.apply({ authorizationServer: { clients: [watcher] } })
+  t.equal(await active(), true)
   clock.offset += 16 * 60_000
   t.equal(await active(), false)
 })

@@ -17,7 +17,7 @@ import { createCircumstances, issuancePolicy } from '../../../services/control-p
 import { type DatabaseSync, openDatabase } from '../../../services/control-plane/store/database.ts'
 import type { Clock } from '../../../shared/clock.ts'
 import { indexSnapshot, type Locate, type PolicyIndex } from '../../../shared/policy.ts'
-import type { RevocationMatch } from '../../../shared/revocations.ts'
+import type { Revocation, RevocationMatch } from '../../../shared/revocations.ts'
 import { type Answer, Browser } from './browser.ts'
 
 export const password = 'correct horse battery staple'
@@ -51,7 +51,7 @@ export interface World {
   readonly logs: Record<string, unknown>[]
   /** What gateways were told to refuse. */
   readonly revoked: RevocationMatch[]
-  apply(config: Record<string, unknown>): Promise<void>
+  apply(config: Record<string, unknown>, revocations?: Revocation[]): Promise<void>
   close(): Promise<void>
 }
 
@@ -142,7 +142,7 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
     },
     config,
   )
-  const apply = async (over: Record<string, unknown>): Promise<void> => {
+  const apply = async (over: Record<string, unknown>, revocations: Revocation[] = []): Promise<void> => {
     const next = configOf(over)
     const commit = await plane.prepare(next)
     config = next
@@ -150,7 +150,7 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
       version: 1,
       issuedAt: new Date(clock.now()).toISOString(),
       issuerKeys: plane.keys.publicJwks(),
-      revocations: [],
+      revocations,
     })
     index = indexSnapshot(snapshot)
     commit()
