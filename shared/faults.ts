@@ -78,7 +78,11 @@ export const faults = {
   'rpc.too_deep': no(400, 'Parse error: the body is nested deeper than this gateway accepts.', {
     rpc: -32700,
   }),
-  'rpc.batch': no(400, 'JSON-RPC batches are not accepted; send one message per request.', { rpc: -32600 }),
+  'rpc.batch': no(
+    400,
+    'Batches are for MCP 2025-03-26 alone, of 64 messages at most; send one message per request.',
+    { rpc: -32600 },
+  ),
   'rpc.invalid': no(400, 'The body is not a JSON-RPC 2.0 message.', { rpc: -32600 }),
   'rpc.method': no(200, 'Method not found.', { rpc: -32601 }),
   'rpc.params': no(200, 'Invalid params.', { rpc: -32602 }),

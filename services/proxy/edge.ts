@@ -7,9 +7,10 @@ import { Fault } from '../../shared/faults.ts'
 import { type GeoIp, openGeoIp } from '../../shared/geoip.ts'
 import type { ChildContext } from '../../shared/ipc/child.ts'
 import type { Peer, SnapshotRef } from '../../shared/ipc/contract.ts'
-import { createJwksFetch, type Fetch } from './auth/issuers.ts'
+import { countedFetch, createJwksFetch, type Fetch } from './auth/issuers.ts'
 import { TokenVerifier } from './auth/verifier.ts'
 import { Credentials } from './credentials.ts'
+import { EdgeSessions } from './edge-sessions.ts'
 import { Exchange } from './exchange.ts'
 import { createHttp } from './http.ts'
 import type { Ingress } from './ingress.ts'
@@ -27,9 +28,7 @@ import { chained } from './record-chain.ts'
 import { Spool } from './record-spool.ts'
 import { KeepAlive } from './reply.ts'
 import { ServerAddresses } from './server-addresses.ts'
-import { SessionBox } from './session-box.ts'
-import { ValkeyStore } from './session-store.ts'
-import { Sessions } from './sessions.ts'
+import type { Sessions } from './sessions.ts'
 import { SnapshotHolder } from './snapshot.ts'
 import { CallStanding } from './standing.ts'
 import { SyncLink } from './sync-link.ts'
@@ -58,10 +57,9 @@ export class Edge {
   readonly #origins: Origins
   readonly #passthrough: Passthrough
   readonly #jwks: { fetch: Fetch; close(): Promise<void> }
-  readonly #box = new SessionBox()
   readonly #peers: PeerLink
   readonly #peerServer: PeerServer
-  readonly #store: ValkeyStore | undefined
+  readonly #sessions: EdgeSessions
   #met: Promise<void> | undefined
   readonly #core: McpCore
   readonly #standing: CallStanding
@@ -88,21 +86,10 @@ export class Edge {
     this.#gate.max = config.limits.concurrent
     this.#origins = createOrigins(config.origin, config.allowedOrigins)
     this.#jwks = parts.fetch ? { fetch: parts.fetch, close: async () => {} } : createJwksFetch()
-    const { jwksRefreshes } = this.#measures
     this.verifier = new TokenVerifier({
       clock,
       trustedIssuerDomains: config.trustedIssuerDomains,
-      fetch: (url, options) =>
-        this.#jwks.fetch(url, options).then(
-          (response) => {
-            jwksRefreshes.inc(response.ok ? 'success' : 'error')
-            return response
-          },
-          (error: unknown) => {
-            jwksRefreshes.inc('error')
-            throw error
-          },
-        ),
+      fetch: countedFetch(this.#jwks.fetch, (outcome) => this.#measures.jwksRefreshes.inc(outcome)),
     })
     this.snapshots = new SnapshotHolder({
       maxAgeMs: config.snapshotMaxAgeMs,
@@ -117,27 +104,19 @@ export class Edge {
     })
     this.#standing = new CallStanding({ clock, verifier: this.verifier, snapshots: this.snapshots })
     this.#peers = new PeerLink({ self: config.peer.id, log, maxEventChars: config.limits.responseBytes * 2 })
-    if (parts.valkey) {
-      this.#store = new ValkeyStore({
-        settings: parts.valkey,
-        idleTtlMs: config.sessionIdleTtlSecs * 1000,
-        clock,
-        log,
-        tenantId: () => this.snapshots.latest?.snapshot.tenantId,
-        onState: (fault) => context.check('proxy.sessionStore', fault ? 'failing' : 'running', fault),
-        measures: this.#measures,
-      })
-    }
-    this.sessions = new Sessions({
-      box: this.#box,
+    this.#sessions = new EdgeSessions({
+      link: this.#peers,
       idleTtlMs: config.sessionIdleTtlSecs * 1000,
       clock,
       log,
-      random: randomUUID,
-      peers: this.#peers,
       measures: this.#measures,
-      ...(this.#store ? { store: this.#store } : {}),
+      valkey: parts.valkey,
+      tenantId: () => this.snapshots.latest?.snapshot.tenantId,
+      onStore: (fault) => context.check('proxy.sessionStore', fault ? 'failing' : 'running', fault),
+      local: () => this.#core.local,
     })
+    const { sessions, box } = this.#sessions
+    this.sessions = sessions
     this.credentials = new Credentials({
       ask: (request) => this.#link().ask(request),
       clock,
@@ -162,14 +141,15 @@ export class Edge {
       addresses,
       sessions: this.sessions,
       sessionLevels: this.sessions,
-      peers: this.#peers,
+      sessionNotes: this.#sessions.notes,
+      peers: this.#sessions.peers,
       measures: this.#measures,
       log,
       clock,
       standing: this.#standing,
       seals: {
-        seal: (purpose, plain) => this.#box.seal(Buffer.from(plain), purpose),
-        open: (purpose, sealed) => this.#box.open(sealed, purpose, maxSealedChars)?.toString('utf8'),
+        seal: (purpose, plain) => box.seal(Buffer.from(plain), purpose),
+        open: (purpose, sealed) => box.open(sealed, purpose, maxSealedChars)?.toString('utf8'),
       },
     })
     this.#peerServer = new PeerServer({
@@ -218,7 +198,7 @@ export class Edge {
       socketPath: config.syncSocketPath,
       clock: this.#clock,
       log: this.#context.log,
-      onKeys: (keys) => this.#box.rekey(keys),
+      onKeys: (keys) => this.#sessions.box.rekey(keys),
       onInvalidation: (issuer, subject, serverId) => {
         this.credentials.drop(issuer, subject, serverId)
         this.#core.credentialChanged(issuer, subject, serverId)
@@ -226,9 +206,9 @@ export class Edge {
       onGap: () => this.credentials.dropAll(),
       onState: (fault) => check('proxy.sync', fault ? 'failing' : 'running', fault),
     })
-    if (this.#store) {
+    if (this.#sessions.store) {
       check('proxy.sessionStore', 'starting')
-      this.#store.start()
+      this.#sessions.start()
     } else this.#context.log.info('sessions are in memory: AEMBIT_VALKEY_URL is not set')
     await this.#peerServer.listen(config.peer.socketPath)
     this.#ingress = await createHttp(
@@ -288,7 +268,7 @@ export class Edge {
       sessions: this.sessions.known,
       sessionsCreated: this.sessions.created,
       peers: this.#peers.size,
-      ...(this.#store?.stats() ?? { sessionStore: 'memory', sessionsActive: this.sessions.known }),
+      ...(this.#sessions.store?.stats() ?? { sessionStore: 'memory', sessionsActive: this.sessions.known }),
       credentials: this.credentials.cached,
       eventsDropped: this.spool.dropped,
       eventsSuppressed: this.recorder.suppressed,
@@ -315,7 +295,7 @@ export class Edge {
     await this.#peerServer.close()
     await Promise.all([
       this.#peers.close(),
-      this.#store?.close(),
+      this.#sessions.close(),
       this.#sync?.close(),
       this.#passthrough.close(),
       this.#jwks.close(),

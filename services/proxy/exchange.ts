@@ -26,6 +26,8 @@ export class Exchange implements McpCall {
   protocolVersion = ''
   session: Session | null = null
   message!: JsonRpcMessage
+  /** In place of the message: several in one body (MCP 2025-03-26). */
+  batch: readonly JsonRpcMessage[] | undefined
   /** How it ended, for the count of requests. */
   outcome: Outcome = 'success'
   /** Response events recorded so far; a refusal that nobody recorded becomes one. */
@@ -34,6 +36,7 @@ export class Exchange implements McpCall {
   trail: string | undefined
 
   readonly #locate: Locate | undefined
+  readonly keepAlive: KeepAlive
   #circumstances: Circumstances | undefined
   #abort: AbortController | undefined
   #gone = false
@@ -46,14 +49,33 @@ export class Exchange implements McpCall {
     startedAt: number,
     keepAlive: KeepAlive,
     locate?: Locate,
+    /** Of a member of a batch, whose answer goes with the others'. */
+    reply: HttpReply = new HttpReply(res, keepAlive),
   ) {
     this.req = req
     this.res = res
     this.client = client
     this.connectionId = connectionId
     this.startedAt = startedAt
-    this.reply = new HttpReply(res, keepAlive)
+    this.reply = reply
+    this.keepAlive = keepAlive
     this.#locate = locate
+  }
+
+  /** One message of the batch, as if it had come alone: a request of its own to policy and to events. */
+  member(message: JsonRpcMessage, connectionId: string, reply: HttpReply): Exchange {
+    const { req, res, client, startedAt } = this
+    const x = new Exchange(req, res, client, connectionId, startedAt, this.keepAlive, this.#locate, reply)
+    x.verified = this.verified
+    x.index = this.index
+    x.era = this.era
+    x.protocolVersion = this.protocolVersion
+    x.session = this.session
+    x.message = message
+    // The client goes away from all of them at once.
+    if (!this.signal.aborted) x.#abort = this.#abort
+    else x.#gone = true
+    return x
   }
 
   get headers(): IncomingMessage['headers'] {

@@ -27,7 +27,7 @@ export type PipelineDeps = LimitDeps &
   AuthenticateDeps &
   ReadDeps &
   SessionDeps &
-  CoreDeps &
+  Omit<CoreDeps, 'refuseOne'> &
   RefuseDeps & {
     readonly recorder: EdgeRecorder
     readonly measures: Measures
@@ -38,6 +38,9 @@ const sampleEvery = 64
 
 /** The request path, in the order it happens. POST carries a message, DELETE ends a session. */
 export function createPipeline(deps: PipelineDeps): Pipeline {
+  const refuseOne = (x: Exchange, fault: Fault): void => {
+    deps.recorder.refused(x, fault, refuse(x, fault, deps))
+  }
   const post: Step[] = [
     { name: 'limit', budgetUs: 3, run: limit(deps) },
     { name: 'authenticate', budgetUs: 8, run: authenticate(deps) },
@@ -46,7 +49,7 @@ export function createPipeline(deps: PipelineDeps): Pipeline {
     { name: 'session', budgetUs: 3, run: session(deps) },
     { name: 'decide', budgetUs: 2, run: decide(deps) },
     // Per server behind us: decide → credential → relay → shape.
-    { name: 'core', budgetUs: 150, run: core(deps) },
+    { name: 'core', budgetUs: 150, run: core({ ...deps, refuseOne }) },
   ]
   const remove: Step[] = [
     { name: 'limit', budgetUs: 3, run: limit(deps) },

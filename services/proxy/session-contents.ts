@@ -1,4 +1,5 @@
 import type { JsonObject, Session } from './mcp/protocol/types.ts'
+import type { Watching } from './session-notes.ts'
 
 /** Other workers, as far as sessions concern them; none of them throws. */
 export interface SessionPeers {
@@ -6,15 +7,25 @@ export interface SessionPeers {
   ended(ending: { id: string; uuid: string; until: number }): Promise<void>
   level(level: { uuid: string; level: string }): Promise<void>
   lastUse(uuid: string): Promise<number | undefined>
+  watching(watching: Watching): Promise<void>
 }
+
+/** All that the store holds of one session, by the names of fields. */
+export type SessionRecord = Readonly<Record<string, string>>
 
 /** What gateways share of sessions. Every method throws where the store does not answer. */
 export interface SessionStore {
   created(session: SealedSession): Promise<void>
   /** Notes a use, and says what was known before it. */
   use(session: SealedSession, now: number): Promise<{ ended: boolean; lastUse?: number; level?: string }>
-  end(session: SealedSession): Promise<void>
+  /** Gives what was there of it. */
+  end(session: SealedSession): Promise<SessionRecord>
   level(session: SealedSession, level: string): Promise<void>
+  /** One field, and whether the session has ended. */
+  field(session: SealedSession, name: string): Promise<{ ended: boolean; value?: string }>
+  fields(session: SealedSession): Promise<SessionRecord>
+  setField(session: SealedSession, name: string, value: string): Promise<void>
+  dropField(session: SealedSession, name: string): Promise<void>
 }
 
 /** `uuid` names the session where its id, which opens it, should not be shown: events, tombstones. */

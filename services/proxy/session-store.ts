@@ -4,7 +4,7 @@ import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import { all, createValkey, type Valkey, withRetry } from '../../shared/valkey.ts'
 import type { Measures } from './measures.ts'
-import type { SealedSession, SessionStore } from './session-contents.ts'
+import type { SealedSession, SessionRecord, SessionStore } from './session-contents.ts'
 
 export interface ValkeyStoreDeps {
   readonly settings: ValkeySettings
@@ -29,8 +29,8 @@ const noteEveryMs = 1_000
 
 /**
  * What gateways share of sessions, in Valkey (or Redis): one hash per session,
- * `aembit_mcp_gateway:tenant:<tid>:user:<uid>:session:<sid>`, with `used` (ms since the epoch), `level` and, after a
- * DELETE, `ended`; it expires with the session. Beside them one sorted set of a tenant's sessions by their end, for the
+ * `aembit_mcp_gateway:tenant:<tid>:user:<uid>:session:<sid>`, with `used` (ms since the epoch), `level`, sealed notes
+ * (session-notes.ts) and, after a DELETE, `ended` alone; it expires with the session. Beside them one sorted set of a tenant's sessions by their end, for the
  * count. `uid` is a digest of issuer and subject, `sid` names a session and does not open it.
  */
 export class ValkeyStore implements SessionStore {
@@ -89,11 +89,8 @@ export class ValkeyStore implements SessionStore {
     session: SealedSession,
     now: number,
   ): Promise<{ ended: boolean; lastUse?: number; level?: string }> {
-    const record = await this.#run(
-      'get',
-      () => this.#read(this.#key(session)),
-      (found) => Object.keys(found).length > 0,
-    )
+    // Not the whole record: what a session has at servers is read where it is wanted.
+    const record = await this.#some(session, ['used', 'level', 'ended'])
     const ended = record.ended !== undefined
     // What is no number was not written by us: as good as nothing.
     const used = /^\d{1,15}$/.test(record.used ?? '') ? Number(record.used) : undefined
@@ -113,9 +110,10 @@ export class ValkeyStore implements SessionStore {
     }
   }
 
-  /** Any other field goes; the mark stays for as long as the id could live. */
-  async end(session: SealedSession): Promise<void> {
+  /** Every other field goes; the mark stays for as long as the id could live. */
+  async end(session: SealedSession): Promise<SessionRecord> {
     const key = this.#key(session)
+    const record = await this.fields(session)
     await this.#run('delete', () =>
       all(
         this.#client
@@ -126,6 +124,7 @@ export class ValkeyStore implements SessionStore {
           .zrem(this.#index(), session.uuid),
       ),
     )
+    return record
   }
 
   async level(session: SealedSession, level: string): Promise<void> {
@@ -135,14 +134,57 @@ export class ValkeyStore implements SessionStore {
     )
   }
 
+  async field(session: SealedSession, name: string): Promise<{ ended: boolean; value?: string }> {
+    const { ended, [name]: value } = await this.#some(session, ['ended', name])
+    return { ended: ended !== undefined, ...(value === undefined ? {} : { value }) }
+  }
+
+  fields(session: SealedSession): Promise<SessionRecord> {
+    const key = this.#key(session)
+    return this.#run(
+      'get',
+      () => this.#read(key, () => this.#client.hgetall(key), {}),
+      (found) => Object.keys(found).length > 0,
+    )
+  }
+
+  async setField(session: SealedSession, name: string, value: string): Promise<void> {
+    const key = this.#key(session)
+    await this.#run('save', () =>
+      all(this.#client.multi().hset(key, name, value).pexpire(key, this.#deps.idleTtlMs)),
+    )
+  }
+
+  async dropField(session: SealedSession, name: string): Promise<void> {
+    await this.#run('save', () => this.#client.hdel(this.#key(session), name))
+  }
+
+  /** To every process that has this store and listens (session-wire.ts). Lost where the store is down. */
+  async publish(channel: string, text: string): Promise<void> {
+    await this.#client.publish(channel, text)
+  }
+
+  /** Those of the fields that are there. */
+  async #some(session: SealedSession, names: readonly string[]): Promise<SessionRecord> {
+    const key = this.#key(session)
+    const values = await this.#run(
+      'get',
+      () => this.#read(key, () => this.#client.hmget(key, ...names), []),
+      (found) => found.some((value) => value !== null),
+    )
+    return Object.fromEntries(
+      names.flatMap((name, at) => (typeof values[at] === 'string' ? [[name, values[at]]] : [])),
+    )
+  }
+
   /** A record of another shape is nobody's session: a miss. */
-  async #read(key: string): Promise<Record<string, string>> {
+  async #read<T>(key: string, read: () => Promise<T>, nothing: T): Promise<T> {
     try {
-      return await this.#client.hgetall(key)
+      return await read()
     } catch (error) {
       if (!(error instanceof Error && error.message.startsWith('WRONGTYPE'))) throw error
       await this.#client.del(key)
-      return {}
+      return nothing
     }
   }
 

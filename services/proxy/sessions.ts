@@ -4,6 +4,7 @@ import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Principal } from '../../shared/policy.ts'
+import type { KeptUpstream } from './mcp/protocol/kept.ts'
 import type { JsonObject, Session, SessionLevels } from './mcp/protocol/types.ts'
 import type { Measures } from './measures.ts'
 import { maxShared, type SharedSessions } from './peers/protocol.ts'
@@ -16,6 +17,7 @@ import {
   type SessionPeers,
   type SessionStore,
 } from './session-contents.ts'
+import type { KeptNotes, Watching } from './session-notes.ts'
 
 export interface SessionsDeps {
   readonly box: SessionBox
@@ -30,6 +32,7 @@ export interface SessionsDeps {
   readonly peers?: SessionPeers
   /** Absent: what is known of sessions is in memory, here and at the other workers. */
   readonly store?: SessionStore
+  readonly notes?: KeptNotes
   readonly measures?: Measures
 }
 
@@ -166,19 +169,23 @@ export class Sessions implements SessionLevels, LocalSessions {
     return new Fault('session.unknown', { detail: 'idle for too long' })
   }
 
-  /** DELETE: the id is refused for the rest of its life, by every worker that answers once this resolves. */
-  async end(session: Session): Promise<void> {
+  /**
+   * DELETE: the id is refused for the rest of its life, by every worker that answers once this resolves. Gives the
+   * sessions at servers that any process opened for it, as far as they are kept.
+   */
+  async end(session: Session): Promise<ReadonlyMap<string, KeptUpstream>> {
     const { id, uuid } = session as SealedSession
     // Without a last use in memory, idle time counts from issue: after that the tombstone has nothing left to do.
     const until = this.#deps.clock.now() + this.#deps.idleTtlMs
     this.#opened.delete(id)
     this.ended(uuid, until)
-    await Promise.all([
-      this.#deps.peers?.ended({ id, uuid, until }),
+    const [record] = await Promise.all([
       this.#deps.store?.end(session as SealedSession).catch((error: unknown) => {
         throw new Fault('session.store', { ...detailOf(error), cause: error })
       }),
+      this.#deps.peers?.ended({ id, uuid, until }),
     ])
+    return this.#deps.notes?.upstreamsOf(session as SealedSession, record ?? {}) ?? new Map()
   }
 
   /** The level of the session; undefined where it never asked for one. */
@@ -204,23 +211,36 @@ export class Sessions implements SessionLevels, LocalSessions {
     return undefined
   }
 
+  watching(watching: Watching): void {
+    this.#deps.notes?.learn(watching)
+  }
+
+  /** The id that opens the session of this uuid, where it was used here. */
+  idOf(uuid: string): string | undefined {
+    for (const { session } of this.#opened.values()) if (session.uuid === uuid) return session.id
+    return undefined
+  }
+
   shared(): SharedSessions {
     return {
       tombstones: [...this.#tombstones].slice(-maxShared),
       levels: [...this.#levels.entries()].slice(0, maxShared),
+      watching: this.#deps.notes?.remembered() ?? [],
     }
   }
 
   /** What other workers knew when this one began. */
-  learn({ tombstones, levels }: SharedSessions): void {
+  learn({ tombstones, levels, watching = [] }: SharedSessions): void {
     for (const [uuid, until] of tombstones) this.ended(uuid, until)
     for (const [uuid, level] of levels) if (!this.#levels.has(uuid)) this.#levels.set(uuid, level)
+    for (const each of watching) this.watching(each)
   }
 
   /** The session of this uuid is refused until its id is dead anyway, ms since the epoch. */
   ended(ended: string, until: number): void {
     const now = this.#deps.clock.now()
     this.#levels.delete(ended)
+    this.#deps.notes?.forget(ended)
     for (const [uuid, dead] of this.#tombstones) {
       if (dead > now) break
       this.#tombstones.delete(uuid)

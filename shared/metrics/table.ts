@@ -85,7 +85,7 @@ export const metrics = {
     ['tenant_id', 'method'],
   ),
   aembit_mcp_gateway_upstream_mcp_server_sessions_restored_count_total: counted(
-    'Sessions opened at a server for a client session that another process began',
+    'Sessions at a server gone on with, or opened, for a client session that another process began',
     ['tenant_id', 'outcome'],
   ),
   aembit_mcp_gateway_upstream_mcp_server_sessions_reinitialized_count_total: counted(

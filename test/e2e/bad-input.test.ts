@@ -177,7 +177,7 @@ await t.test(
       ['malformed JSON', 400, -32700, { body: '{"jsonrpc":' }],
       ['empty', 400, -32700, { body: '' }],
       ['no JSON-RPC', 400, -32600, { body: '{"hello":1}' }],
-      ['a batch', 400, -32600, { body: `[${ping}]` }],
+      ['a batch', 400, -32600, { body: `[${ping}]`, headers: { 'mcp-protocol-version': '2025-11-25' } }],
       ['deep nesting', 400, -32700, { body: call(deep) }],
       ['a key twice', 400, -32700, { body: call('{"name":"everything_echo","name":"notes_whoami"}') }],
       [

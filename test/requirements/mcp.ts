@@ -116,6 +116,10 @@ export const mcp = {
       source: 'MCP 2025-11-25 basic/utilities/tasks, Capabilities',
       text: 'Tasks of 2025-11-25 are declared to nobody, and a wish for one reaches no server.',
     },
+    'MCP-BATCH-01': {
+      source: 'MCP 2025-03-26 basic/transports, Sending Messages to the Server; MCP 2025-06-18 changelog',
+      text: 'A client of 2025-03-26, and of no other version, may send a bounded batch; each member is decided, recorded and answered by itself.',
+    },
     'MCP-BATCH-02': {
       source: 'MCP 2025-03-26 basic, Batching',
       text: 'Batches of servers are read, as JSON and in events of streams.',

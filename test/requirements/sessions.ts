@@ -47,5 +47,26 @@ export const sessions = {
       source: 'MCP 2025-11-25 basic/transports, Session Management, 5',
       text: 'DELETE ends what runs in the session, and closing gives every upstream session back.',
     },
+    'SESSION-12': {
+      source: 'services/proxy/peers, The link between workers',
+      text: 'What a session watches is known to every worker of the gateway, so that a killed one takes no subscription with it.',
+    },
+    'SESSION-13': {
+      source: 'Issue: clients that forget Mcp-Session-Id are answered statelessly',
+      text: 'A client without a session id is answered, for every method that needs nobody to tell later, in every session-based version.',
+    },
+    'SESSION-STORE-01': {
+      source:
+        'Architecture, The MCP core; documented Valkey record: upstream servers initialised, upstream session ids',
+      text: 'Gateways with one session store go on with the sessions and subscriptions that another one opened at servers.',
+    },
+    'SESSION-STORE-02': {
+      source: 'services/proxy, The session store',
+      text: 'What the store holds of sessions at servers is sealed for the tenant, the session and the server.',
+    },
+    'SESSION-STORE-03': {
+      source: 'MCP 2025-11-25 basic/transports, Session Management, 5',
+      text: 'A session that is ended at one gateway is ended at the servers and at every gateway.',
+    },
   },
 } as const satisfies Area

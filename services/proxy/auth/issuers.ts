@@ -44,6 +44,20 @@ export function createJwksFetch(): { fetch: Fetch; close(): Promise<void> } {
   }
 }
 
+/** Tells how each fetch went. */
+export const countedFetch =
+  (fetch: Fetch, count: (outcome: 'success' | 'error') => void): Fetch =>
+  async (url, options) => {
+    try {
+      const response = await fetch(url, options)
+      count(response.ok ? 'success' : 'error')
+      return response
+    } catch (error) {
+      count('error')
+      throw error
+    }
+  }
+
 /**
  * The issuers of one snapshot by their `iss`, each with the keys that its tokens must verify under. Key sets fetched
  * from a `jwksUri` are carried over from the former index, so that a new snapshot does not refetch them.

@@ -8,7 +8,7 @@ import type { Context, Parts } from './context.ts'
 import { Cancelled, Flights, type RequestCall } from './flight.ts'
 import { methods } from './methods/table.ts'
 import { Notices } from './notices/notices.ts'
-import { partyOf, principalKeyOf } from './party.ts'
+import { partyOf, partyOfSession, principalKeyOf } from './party.ts'
 import { faultError, isNotification, isObject, isRequest, isResponse } from './protocol/jsonrpc.ts'
 import { metaKeys, type ServerInfo } from './protocol/shape.ts'
 import type { CoreDeps, McpCall, McpCore, SessionLevels } from './protocol/types.ts'
@@ -16,7 +16,7 @@ import { ParkedCalls } from './rounds/parked.ts'
 import { createRequestStates } from './rounds/states.ts'
 import { createProcessSeals } from './seals.ts'
 import { createUpstreamHttp } from './upstream/http.ts'
-import { createUpstreams } from './upstream/upstreams.ts'
+import { createUpstreams, type KeptSession } from './upstream/upstreams.ts'
 
 /** For methods that wait for no server, and the outer limit of those that wait for many. */
 const ownLimitMs = 60_000
@@ -33,7 +33,8 @@ function createSessionLevels(): SessionLevels {
 
 /**
  * From an authenticated message to its answer: decide per server, attach the credential, relay, shape, record.
- * State is in memory alone and can be lost at any time: upstream sessions are opened again, listings asked again.
+ * State is in memory and can be lost at any time: upstream sessions are gone on with where the edge keeps them, else opened
+ * again, listings asked again.
  */
 export function createMcpCore(deps: CoreDeps): McpCore {
   const { config, clock, log } = deps
@@ -53,6 +54,8 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     log,
     info,
     onSession: (party, session) => notices.channels.moved(party, session),
+    onSessionEnded: (id) => void endSession(id),
+    notes: deps.sessionNotes,
   })
   const catalogue = createCatalogue({ upstreams, config, clock, log })
   const parked = new ParkedCalls(deps.parkedLimits)
@@ -74,6 +77,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       random: deps.random ?? Math.random,
       standing: deps.standing,
       peers: deps.peers,
+      notes: deps.sessionNotes,
       levelOf: (session) => sessionLevels.get(session),
     },
     Math.ceil(config.limits.concurrent * listenShare),
@@ -160,10 +164,10 @@ export function createMcpCore(deps: CoreDeps): McpCore {
     }
   }
 
-  const endSession = async (id: string): Promise<void> => {
+  const endSession = async (id: string, kept: readonly KeptSession[] = []): Promise<void> => {
     flights.cancelAll(id)
     notices.watches.end(id)
-    await upstreams.end(id)
+    await upstreams.end(id, kept)
   }
 
   return {
@@ -172,7 +176,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       answer: (owner, message) => flights.resolve(owner, message),
       cancel: (owner, requestId) => void flights.cancel(owner, requestId),
       noticed: (notice) => notices.noticed(notice),
-      endSession,
+      endSession: (id) => endSession(id),
     },
     async handle(call) {
       // The same object, not a copy: the edge's calls have getters and count what is recorded on them.
@@ -181,7 +185,15 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       call.reply.accepted()
       return 'success'
     },
-    endSession: (session) => endSession(session.id),
+    async endSession(session, ending) {
+      if (!ending) return endSession(session.id)
+      const party = partyOfSession(session, ending.principal, ending.circumstances.clientIp)
+      const kept = ending.index.snapshot.servers.flatMap((server) => {
+        const found = ending.upstreams.get(server.id)
+        return found?.url === server.url ? [{ party, server, session: found }] : []
+      })
+      await endSession(session.id, kept)
+    },
     recheck(objection) {
       flights.recheck(objection)
       parked.recheck(objection)

@@ -30,21 +30,7 @@ export function clientCapabilities({ session, message }: McpCall): JsonObject {
 export function partyOf(call: McpCall): Party {
   const { session, principal } = call
   const { clientIp } = call.circumstances
-  if (session) {
-    let party = ofSession.get(session)
-    // A new token of the same person carries newer claims; credentials are asked with them.
-    if (party?.principal !== principal || party.clientIp !== clientIp) {
-      const made = make(
-        principal,
-        session.id,
-        bridgeable(session.clientCapabilities),
-        session.protocolVersion,
-      )
-      party = { ...made, clientIp, restored: session.restored === true }
-      ofSession.set(session, party)
-    }
-    return party
-  }
+  if (session) return partyOfSession(session, principal, clientIp)
   const declared = call.era === 'legacy' ? {} : clientCapabilities(call)
   const capabilities = known(bridgeable(declared))
   const tasks = isObject(declared.extensions) && isObject(declared.extensions[metaKeys.tasks])
@@ -62,6 +48,17 @@ export function partyOf(call: McpCall): Party {
   if (party.clientIp !== clientIp) {
     party = { ...party, clientIp }
     parties.set(variant, party)
+  }
+  return party
+}
+
+export function partyOfSession(session: Session, principal: Principal, clientIp: string | undefined): Party {
+  let party = ofSession.get(session)
+  // A new token of the same person carries newer claims; credentials are asked with them.
+  if (party?.principal !== principal || party.clientIp !== clientIp) {
+    const capabilities = bridgeable(session.clientCapabilities)
+    party = { ...make(principal, session.id, capabilities, session.protocolVersion), clientIp, session }
+    ofSession.set(session, party)
   }
   return party
 }

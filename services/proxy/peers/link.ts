@@ -15,6 +15,7 @@ import {
   type SharedSessions,
   sessionsSchema,
   turnSchema,
+  type watchingSchema,
 } from './protocol.ts'
 
 /** Other workers answer from memory; one that does not within this time is stuck, and soon replaced. */
@@ -110,6 +111,10 @@ export class PeerLink implements Peers {
 
   level(level: z.infer<typeof levelSchema>): Promise<void> {
     return this.#tellAll(paths.levels, level)
+  }
+
+  watching(watching: z.infer<typeof watchingSchema>): Promise<void> {
+    return this.#tellAll(paths.watching, watching)
   }
 
   /** The latest use of a session at any other worker, ms since the epoch. */

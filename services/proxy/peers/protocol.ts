@@ -17,6 +17,7 @@ export const paths = {
   cancellations: '/v1/cancellations',
   endings: '/v1/endings',
   levels: '/v1/levels',
+  watching: '/v1/watching',
   lastUses: '/v1/last-uses',
   sessions: '/v1/sessions',
   notices: '/v1/notices',
@@ -59,6 +60,7 @@ export const noticeSchema = z.union([
     server: z.object({ id: z.string().max(200), url: z.string().max(4_096) }),
   }),
   z.object({ owner: name, unwatched: uri }),
+  z.object({ owner: name, watched: uri, server: z.string().max(200) }),
   z.object({
     owner: name,
     held: z
@@ -85,11 +87,16 @@ export const levelSchema = z.object({ uuid, level: z.string().max(20) })
 export const lastUseSchema = z.object({ uuid })
 export const lastUseAnswerSchema = z.object({ lastUse: z.number().nullable() })
 
+/** A session watches a resource at a server from now on; null: not any more. */
+export const watchingSchema = z.object({ uuid, uri, serverId: z.string().max(200).nullable() })
+
 /** What a new worker asks the others for. */
 export const sessionsSchema = z.object({
   tombstones: z.array(z.tuple([uuid, z.number()])),
   /** Session's uuid → log level. */
   levels: z.array(z.tuple([uuid, z.string().max(20)])),
+  /** Not of a worker of an earlier release. */
+  watching: z.array(watchingSchema).optional(),
 })
 export type SharedSessions = z.infer<typeof sessionsSchema>
 

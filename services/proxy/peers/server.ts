@@ -18,12 +18,14 @@ import {
   paths,
   resumeSchema,
   type SharedSessions,
+  watchingSchema,
 } from './protocol.ts'
 
 /** What this worker knows of sessions, as far as other workers ask or tell. */
 export interface LocalSessions {
   ended(uuid: string, until: number): void
   level(uuid: string, level: string): void
+  watching(watching: z.infer<typeof watchingSchema>): void
   /** When the session was last used here, ms since the epoch; undefined where it was not. */
   lastUse(uuid: string): number | undefined
   shared(): SharedSessions
@@ -112,6 +114,9 @@ export class PeerServer {
         sessions.level(uuid, level)
         return json(response, {})
       }
+      case paths.watching:
+        sessions.watching(await this.#read(request, watchingSchema))
+        return json(response, {})
       case paths.lastUses: {
         const { uuid } = await this.#read(request, lastUseSchema)
         return json(response, { lastUse: sessions.lastUse(uuid) ?? null })

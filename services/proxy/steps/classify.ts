@@ -5,7 +5,9 @@ import { legacyVersions, metaKeys, modernVersion } from '../mcp/protocol/shape.t
 import type { JsonObject, JsonRpcRequest } from '../mcp/protocol/types.ts'
 import { checkNameHeader, plainHeader } from './mcp-headers.ts'
 
-const assumedVersion = '2025-03-26'
+/** Of a client that names none; the only one that knows batches (MCP 2025-06-18, changelog). */
+export const batchVersion = '2025-03-26'
+const assumedVersion = batchVersion
 const supported = [modernVersion, ...legacyVersions]
 /** Methods that a client can not mean on the modern wire (MCP 2026-07-28: removed). */
 const legacyOnly = new Set([
@@ -19,6 +21,12 @@ const legacyOnly = new Set([
 /** Which era does the client speak in this request, and does what it sent hold to that era's rules? */
 export function classify(x: Exchange): void {
   const declared = header(x.req, 'mcp-protocol-version')?.trim()
+  if (x.batch) {
+    if (declared !== undefined && declared !== batchVersion) throw new Fault('rpc.batch')
+    x.era = 'legacy'
+    x.protocolVersion = batchVersion
+    return
+  }
   const meta = metaOf(x)
   const inBody = meta?.[metaKeys.version]
   const initialize = 'method' in x.message && x.message.method === 'initialize'

@@ -8,12 +8,13 @@ export function end({
   sessions,
   core,
   log,
-}: SessionDeps & CoreDeps & { log: { warn(fields: object, text: string): void } }): Run {
+}: SessionDeps & Pick<CoreDeps, 'core'> & { log: { warn(fields: object, text: string): void } }): Run {
   return async (x) => {
     const { session } = x
     if (!session) throw new Fault('session.missing')
-    await sessions.end(session)
-    core.endSession(session).catch((error: unknown) => {
+    const upstreams = await sessions.end(session)
+    const { principal, index, circumstances } = x
+    core.endSession(session, { principal, index, circumstances, upstreams }).catch((error: unknown) => {
       log.warn({ code: Fault.from(error).code }, 'upstream sessions were not ended')
     })
     x.reply.empty(204)

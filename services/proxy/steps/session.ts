@@ -4,6 +4,7 @@ import { modernVersion } from '../mcp/protocol/shape.ts'
 import type { Session } from '../mcp/protocol/types.ts'
 import type { Run } from '../pipeline.ts'
 import type { Sessions } from '../sessions.ts'
+import { batchVersion } from './classify.ts'
 
 export interface SessionDeps {
   readonly sessions: Sessions
@@ -33,4 +34,5 @@ export function session({ sessions }: SessionDeps): Run {
 function admit(x: Exchange, session: Session): void {
   x.session = session
   x.protocolVersion = session.protocolVersion
+  if (x.batch && session.protocolVersion !== batchVersion) throw new Fault('rpc.batch')
 }

@@ -27,7 +27,17 @@ const call = (name: string): string => rpc('tools/call', { name, arguments: {}, 
 /** name, request, HTTP status, JSON-RPC code (undefined: not a JSON-RPC answer), id */
 const refusals: [string, Ask, number, number | undefined, unknown?][] = [
   ['malformed JSON', { body: '{"jsonrpc":' }, 400, -32700],
-  ['a batch', { body: `[${body}]` }, 400, -32600],
+  ['a batch', { body: `[${body}]`, headers: { 'mcp-protocol-version': '2025-06-18' } }, 400, -32600],
+  ['an empty batch', { body: '[]' }, 400, -32600],
+  ['a batch with one id twice', { body: `[${body},${body}]` }, 400, -32600],
+  [
+    'a batch of too many',
+    { body: `[${Array.from({ length: 65 }, (_, id) => rpc('ping', {}, id))}]` },
+    400,
+    -32600,
+  ],
+  ['initialize in a batch', { body: `[${rpc('initialize')}]` }, 400, -32600],
+  ['a batch within a batch', { body: `[[${body}]]` }, 400, -32600],
   [
     'the same key twice',
     { body: '{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"ping"}' },

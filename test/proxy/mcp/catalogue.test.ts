@@ -98,6 +98,8 @@ t.test('all pages of a server, in pages of our own', async (t) => {
     t.equal((await post(rig, 'tools/list', { cursor: bad })).last.error?.code, -32602, `"${bad.slice(0, 5)}"`)
   }
   t.equal((await post(rig, 'prompts/list', { cursor: own })).last.error?.code, -32602, 'of another list')
+  const bob = await post(rig, 'tools/list', { cursor: own }, { 'x-subject': 'bob@acme.test' })
+  t.equal(bob.last.error?.code, -32602, 'of another person')
 })
 
 t.test('names: prefixed, legal, and one server without a prefix', async (t) => {

@@ -177,7 +177,7 @@ export async function startWorkers(options: WorkersOptions) {
   }
 }
 
-/** One request on a connection of its own, as front hands it over. Null: DELETE. */
+/** One request, or an array as a batch, on a connection of its own, as front hands it over. Null: DELETE. */
 function ask(
   socketPath: string,
   message: object | null,
@@ -224,7 +224,7 @@ function ask(
         resolve({ status: response.statusCode ?? 0, headers: response.headers, last })
       })
     })
-    request.end(message === null ? undefined : JSON.stringify({ jsonrpc: '2.0', ...message }))
+    request.end(message === null ? undefined : JSON.stringify(written(message)))
   })
 }
 
@@ -247,3 +247,6 @@ export function modern(
     },
   }
 }
+
+const written = (message: object): object =>
+  Array.isArray(message) ? message.map(written) : { jsonrpc: '2.0', ...message }

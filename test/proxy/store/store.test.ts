@@ -1,42 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { createLogger } from '../../../shared/log.ts'
-import { createValkey, type Valkey } from '../../../shared/valkey.ts'
-import { startRedis, type TestRedis } from '../../rig/redis.ts'
+import { startRedis } from '../../rig/redis.ts'
 import { token } from '../edge/fakes.ts'
 import { startAsking } from '../mcp/asking-server.ts'
-import { startWorkers, type Worker } from '../peers/workers.ts'
+import { connect, open, startGateway } from './gateways.ts'
 
 const ping = { id: 1, method: 'ping' }
-
-async function open(worker: Worker): Promise<Record<string, string>> {
-  const params = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'c', version: '1' } }
-  const { status, headers } = await worker.ask({ id: 0, method: 'initialize', params })
-  if (status !== 200) throw new Error(`initialize answered ${status}`)
-  return { 'mcp-session-id': String(headers['mcp-session-id']) }
-}
-
-async function connect(redis: TestRedis): Promise<Valkey> {
-  const client = createValkey(redis.settings, createLogger('test', 'off'))
-  await client.connect()
-  return client
-}
-
-/** Gateways that share nothing but the store: each has one worker. */
-async function startGateway(t: { teardown(end: () => Promise<void>): void }, redis: TestRedis, url: string) {
-  const workers = await startWorkers({
-    servers: [{ prefix: 'a', url }],
-    config: { sessionStore: 'x' },
-    env: { AEMBIT_VALKEY: JSON.stringify(redis.settings) },
-  })
-  t.teardown(() => workers.close())
-  const worker = await workers.start()
-  await worker.until(
-    (report) =>
-      report.type === 'check' && report.check === 'proxy.sessionStore' && report.status === 'running',
-  )
-  return worker
-}
 
 t.test('gateways that share a store share sessions', async (t) => {
   const redis = await startRedis()
@@ -87,6 +56,9 @@ t.test('gateways that share a store share sessions', async (t) => {
   await client.del(records)
   for (const key of records) await client.set(key, 'not a hash of ours')
   t.equal((await second.ask(ping, { headers: session })).status, 200, 'one that can not be read too')
+  for (const key of records) await client.set(key, 'not a hash of ours')
+  t.equal((await second.ask(null, { headers: session })).status, 204, 'and it can be ended')
+  t.equal((await second.ask(ping, { headers: session })).status, 404)
 })
 
 t.test(

@@ -18,11 +18,12 @@ import {
 import type { JsonRpcNotification, JsonRpcRequest } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
 import { unsupported } from '../upstream/answers.ts'
+import type { LegacySession } from '../upstream/legacy-session.ts'
 import type { Listening } from '../upstream/listening.ts'
-import type { LegacySession } from '../upstream/opening.ts'
 import type { Party } from '../upstream/request.ts'
 import type { Upstreams } from '../upstream/upstreams.ts'
 import { type Granted, noSubscriptions, Subscriptions } from './subscriptions.ts'
+import { Waiters } from './waiters.ts'
 
 /** Someone who is told what a server says; `filter` may be replaced by `Channel.want`. */
 export interface Member {
@@ -45,6 +46,8 @@ export interface ChannelDeps {
 const backoff = { baseMs: 500, capMs: 60_000, floorMs: 100 }
 /** A server that has no stream is asked again after this: it may be another version by then. */
 const askAgainMs = 10 * 60_000
+/** A stream that another process has, in a session that is shared, is asked for again after this. */
+const busyAgainMs = 15_000
 /** A legacy stream that was away for no longer and is of the same session has missed nothing worth a notice. */
 const shortGapMs = 5_000
 /** A stream that lasted so long starts its waits from the beginning; one that ends sooner, again and again, is waited for. */
@@ -86,7 +89,7 @@ export class Channel {
   readonly #subscriptions: Subscriptions
   #settling = false
   #closed = false
-  readonly #waiters = new Set<() => void>()
+  readonly #waiters = new Waiters()
   readonly #touch: NodeJS.Timeout
   readonly #after: Promise<void>
 
@@ -102,7 +105,7 @@ export class Channel {
     this.#deps = deps
     this.#after = after
     this.#subscriptions = new Subscriptions(deps.upstreams, server, () => {
-      this.#wake()
+      this.#waiters.wake()
       this.#settleSoon()
     })
     this.#touch = setInterval(() => deps.upstreams.session(server, this.#party), touchMs)
@@ -149,7 +152,7 @@ export class Channel {
 
   /** Resolves when everything that `member` wants was granted, refused or failed once, or with the stop. Never rejects. */
   settled(member: Member, stop: Stop): Promise<void> {
-    return this.#until(() => this.#decided(member), stop)
+    return this.#waiters.until(() => this.#closed || this.#decided(member), stop)
   }
 
   get isOpen(): boolean {
@@ -158,16 +161,7 @@ export class Channel {
 
   /** Resolves when the server tells, failed once, or with the stop. Never rejects. */
   opened(stop: Stop): Promise<void> {
-    return this.#until(() => this.isOpen || this.#failing, stop)
-  }
-
-  async #until(condition: () => boolean, stop: Stop): Promise<void> {
-    while (!stop.reason && !this.#closed && !condition()) {
-      await new Promise<void>((resolve) => {
-        this.#waiters.add(resolve)
-        stop.on(() => resolve())
-      })
-    }
+    return this.#waiters.until(() => this.#closed || this.isOpen || this.#failing, stop)
   }
 
   /** A notification that came another way, on the stream of a call. */
@@ -214,12 +208,6 @@ export class Channel {
     const lists = !open.honoured || [...filter.lists].every((change) => this.#line?.filter.lists.has(change))
     const tasks = !open.honoured || [...filter.tasks].every((id) => this.#line?.filter.tasks.has(id))
     return lists && tasks && [...filter.uris].every((uri) => this.answerTo(uri) !== undefined)
-  }
-
-  #wake(): void {
-    const waiters = [...this.#waiters]
-    this.#waiters.clear()
-    for (const waiter of waiters) waiter()
   }
 
   /** Joins and leaves of one moment become one look. */
@@ -270,7 +258,7 @@ export class Channel {
         onRequest: (question) => (current() ? this.#ask(question) : unsupported()),
       })
       .then(
-        (end) => this.#over(line, end === 'ended' ? undefined : end.none),
+        (end) => (end === 'ended' ? this.#over(line) : this.#over(line, end.none, end.busy)),
         (error: unknown) => this.#failed(line, error),
       )
   }
@@ -295,7 +283,7 @@ export class Channel {
     this.#lastSession = open.session
     this.#failing = false
     if (missed) this.#tellAll()
-    this.#wake()
+    this.#waiters.wake()
     this.#settleSoon()
   }
 
@@ -322,14 +310,20 @@ export class Channel {
     for (const uri of uris) this.hear({ jsonrpc: '2.0', method: updatedMethod, params: { uri } })
   }
 
-  /** The server ended the stream, or has none (`none`). */
-  #over(line: Line, none: Listening | undefined): void {
+  /** The server ended the stream, or has none (`none`), or another process of ours has it (`busy`). */
+  #over(line: Line, none?: Listening, busy = false): void {
     if (this.#closed || line.stop.reason) return
-    if (none) {
-      // Without a stream there is nothing to lose: notices come on the streams of calls, if at all.
-      this.#opened(line, none)
-      this.#wait(askAgainMs * (0.75 + this.#deps.random() / 2))
-    } else this.#lost(line)
+    if (!none) {
+      this.#lost(line)
+      return
+    }
+    // What the other process does not tell us is missed until the stream is ours.
+    const missing = busy ? (this.#lostAt ?? this.#deps.clock.now()) : undefined
+    if (busy) this.#lostAt = undefined
+    // Without a stream there is nothing to lose: notices come on the streams of calls, if at all.
+    this.#opened(line, none)
+    this.#lostAt = missing
+    this.#wait((busy ? busyAgainMs : askAgainMs) * (0.75 + this.#deps.random() / 2))
   }
 
   #failed(line: Line, error: unknown): void {
@@ -351,7 +345,7 @@ export class Channel {
     if (this.#line === line) this.#line = undefined
     if (!this.#line) this.#lostAt ??= clock.now()
     this.#wait(backoffMs(this.#attempt++, { ...backoff, random }))
-    this.#wake()
+    this.#waiters.wake()
   }
 
   #wait(ms: number): void {
@@ -381,7 +375,7 @@ export class Channel {
     clearInterval(this.#touch)
     for (const line of [this.#line, this.#opening, ...this.#retired])
       line?.stop.stop(new Fault('upstream.unreachable', { detail: 'nobody listens' }))
-    this.#wake()
+    this.#waiters.wake()
     await this.#subscriptions.close(this.#party)
   }
 }

@@ -1,7 +1,7 @@
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { JsonRpcNotification } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
-import type { LegacySession } from '../upstream/opening.ts'
+import type { LegacySession } from '../upstream/legacy-session.ts'
 import type { Party } from '../upstream/request.ts'
 import { Channel, type ChannelDeps, type Member } from './channel.ts'
 

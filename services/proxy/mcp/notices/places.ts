@@ -69,7 +69,12 @@ export class Places {
     }
   }
 
-  assign(uri: string, { id }: ServerWorkload): void {
+  /** The id of the server that is asked for `uri`. */
+  serverOf(uri: string): string | undefined {
+    return [...this.#uris].find(([, uris]) => uris.has(uri))?.[0]
+  }
+
+  assign(uri: string, { id }: Pick<ServerWorkload, 'id'>): void {
     this.#uris.set(id, (this.#uris.get(id) ?? new Set()).add(uri))
   }
 

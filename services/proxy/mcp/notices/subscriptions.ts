@@ -3,7 +3,7 @@ import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
 import type { JsonRpcError } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
-import type { LegacySession } from '../upstream/opening.ts'
+import type { LegacySession } from '../upstream/legacy-session.ts'
 import type { Party } from '../upstream/request.ts'
 import type { Upstreams } from '../upstream/upstreams.ts'
 

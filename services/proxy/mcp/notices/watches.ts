@@ -9,8 +9,9 @@ import type { Answered, Flight, Flights } from '../flight.ts'
 import { asked, contentFault } from '../guarded.ts'
 import { withholds } from '../guarded-notices.ts'
 import { partyOf } from '../party.ts'
-import { changedMethod, listChanges, updatedMethod } from '../protocol/changes.ts'
+import { changedMethod, isChange, listChanges, updatedMethod } from '../protocol/changes.ts'
 import { faultError, isObject } from '../protocol/jsonrpc.ts'
+import type { SessionNotes } from '../protocol/kept.ts'
 import type { Peers, SessionNotice } from '../protocol/peers.ts'
 import { logLevels } from '../protocol/shape.ts'
 import type {
@@ -56,6 +57,7 @@ export interface WatchesDeps {
   readonly standing: Standing | undefined
   readonly peers: Peers | undefined
   readonly guards: Pick<Guards, 'check'>
+  readonly notes: SessionNotes | undefined
   accessOf(index: PolicyIndex, principal: McpCall['principal'], circumstances: Circumstances): Access
   /** Log level that the session asked for, if any. */
   levelOf(session: Session): string | undefined
@@ -127,31 +129,39 @@ export class Watches {
     servers: readonly ServerWorkload[],
     stop: Stop,
   ): Promise<Granted | undefined> {
+    const { session } = call
+    const { notes, peers } = this.#deps
     const { places } = this.#of(call)
     if (places.uris.size >= maxUris && !places.uris.has(uri))
       throw new Fault('listen.limit', { detail: `${maxUris} resources in one session` })
-    return places.watch(uri, servers, stop)
+    const granted = await places.watch(uri, servers, stop)
+    const server = places.serverOf(uri)
+    if (granted !== true || server === undefined) return granted
+    notes?.watch(session, uri, server)
+    // Who has the stream of the shared session at the server hears of it there.
+    if (notes?.shared) peers?.notice({ owner: session.id, watched: uri, server })
+    return granted
   }
 
-  unsubscribe({ session: { id } }: SessionCall, uri: string): void {
-    this.#unwatch(id, uri)
+  unsubscribe({ session }: SessionCall, uri: string): void {
+    this.#unwatch(session.id, uri)
+    this.#deps.notes?.unwatch(session, uri)
     // Whichever worker took the subscription.
-    this.#deps.peers?.notice({ owner: id, unwatched: uri })
+    this.#deps.peers?.notice({ owner: session.id, unwatched: uri })
   }
 
   /** Another worker heard this for a session, which may ask us next. */
   noticed(notice: SessionNotice): void {
     const { owner } = notice
     if ('unwatched' in notice) this.#unwatch(owner, notice.unwatched)
+    else if ('watched' in notice) this.#watches.peek(owner)?.add(new Map([[notice.watched, notice.server]]))
     else if ('held' in notice) this.#deps.held.hold(owner, notice.held)
     else if ('asked' in notice) this.#deps.held.asked(owner, notice.asked)
     else this.#watches.peek(owner)?.outbox.push(notice.message)
   }
 
   #unwatch(sessionId: string, uri: string): void {
-    const watch = this.#watches.peek(sessionId)
-    watch?.places.release(uri)
-    watch?.outbox.forget(updatedMethod, uri)
+    this.#watches.peek(sessionId)?.release(uri)
   }
 
   end(sessionId: string): void {
@@ -171,6 +181,7 @@ export class Watches {
       const access = this.#deps.accessOf(call.index, call.principal, call.circumstances)
       watch = new Watch(this.#deps, call, access)
       this.#watches.set(call.session.id, watch)
+      void watch.restore()
     }
     return watch
   }
@@ -194,6 +205,8 @@ class Watch {
   #call: SessionCall
   #access: Access
   #unfollow: (() => void) | undefined
+  /** Given up by the client while it was read what it watches; undefined once that is done. */
+  #released: Set<string> | undefined = new Set()
 
   constructor(deps: WatchDeps, call: SessionCall, access: Access) {
     const { channels, flights, clock } = deps
@@ -240,6 +253,27 @@ class Watch {
     if (woken) this.#tellAll()
   }
 
+  /** What the session watches by other processes is watched here too, and told as changed: nobody may have listened. */
+  async restore(): Promise<void> {
+    const found = (await this.#deps.notes?.watched(this.#session)) ?? new Map<string, string>()
+    const kept = [...found].filter(([uri]) => !this.#released?.has(uri) && !this.places.uris.has(uri))
+    this.#released = undefined
+    this.add(new Map(kept))
+    for (const [uri] of kept) this.#tellUpdated(uri)
+  }
+
+  /** URI → id of the server that took the subscription. */
+  add(uris: ReadonlyMap<string, string>): void {
+    for (const [uri, id] of uris) if (this.places.uris.size < maxUris) this.places.assign(uri, { id })
+    if (!this.asleep && uris.size > 0) this.places.take()
+  }
+
+  release(uri: string): void {
+    this.#released?.add(uri)
+    this.places.release(uri)
+    this.outbox.forget(updatedMethod, uri)
+  }
+
   /** Nothing is held at servers any more; what the session watches is remembered. */
   sleep(): void {
     if (this.asleep) return
@@ -271,14 +305,17 @@ class Watch {
       if (wanted !== undefined && logLevels.indexOf(String(params?.level)) < logLevels.indexOf(wanted)) return
     } else if (method === 'notifications/progress' || method === 'notifications/cancelled') return
     this.outbox.push(notification)
-    // Lists are heard by each worker that the session uses; a resource by the one that took the subscription.
-    if (method === updatedMethod && this.outbox.size > 0) this.#tellPeers(notification)
+    // Lists are heard by each worker that has a session of its own at the server; a resource by who took the subscription.
+    const alone = method === updatedMethod || (this.#deps.notes?.shared === true && isChange(notification))
+    if (alone && this.outbox.size > 0) this.#tellPeers(notification)
   }
 
   /** It waits here; the session's next request may reach another worker. The client may so hear it twice. */
   #tellPeers(message: JsonRpcNotification): void {
     const owner = this.#session.id
-    this.#telling.run(String(message.params?.uri), () => this.#deps.peers?.notice({ owner, message }))
+    this.#telling.run(`${message.method}\n${String(message.params?.uri)}`, () =>
+      this.#deps.peers?.notice({ owner, message }),
+    )
   }
 
   /** On a stream of the same session, that of a call at the same server where there is one; else on the next one. */
@@ -302,8 +339,11 @@ class Watch {
   /** Nobody listened for a while, so anything may have changed. */
   #tellAll(): void {
     this.#tellLists()
-    for (const uri of this.places.uris)
-      this.outbox.push({ jsonrpc: '2.0', method: updatedMethod, params: { uri } })
+    for (const uri of this.places.uris) this.#tellUpdated(uri)
+  }
+
+  #tellUpdated(uri: string): void {
+    this.outbox.push({ jsonrpc: '2.0', method: updatedMethod, params: { uri } })
   }
 
   #tellLists(): void {

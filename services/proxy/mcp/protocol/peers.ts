@@ -55,6 +55,8 @@ export interface ListNotice {
 export type SessionNotice =
   | { readonly owner: string; readonly message: JsonRpcNotification }
   | { readonly owner: string; readonly unwatched: string }
+  /** It watches a resource at the server of this id, by whatever process. */
+  | { readonly owner: string; readonly watched: string; readonly server: string }
   /** A question that waits for the session's next request, and the id of one that does not any more. */
   | { readonly owner: string; readonly held: JsonRpcRequest }
   | { readonly owner: string; readonly asked: string }

@@ -15,6 +15,7 @@ import type { ToolPinning } from '../../../../shared/wire/event.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Measures, Outcome } from '../../measures.ts'
 import type { ServerAddresses } from '../../server-addresses.ts'
+import type { KeptUpstream, SessionNotes } from './kept.ts'
 import type { LocalCalls, Peers } from './peers.ts'
 
 /** Bounds of calls at legacy servers that wait for what a modern client has to answer. */
@@ -206,6 +207,8 @@ export interface CoreDeps {
   /** Absent: boxes are sealed with a key of this process and open nowhere else. */
   readonly seals?: Seals
   readonly sessionLevels?: SessionLevels
+  /** Absent: what is known of a session is this worker's alone. */
+  readonly sessionNotes?: SessionNotes
   /** Absent: this is the only worker. */
   readonly peers?: Peers
   /** How many calls may wait for answers of modern clients, and how long; usual limits unless told. */
@@ -220,13 +223,18 @@ export type Objection = (
   serverId: string | undefined,
 ) => Fault | undefined
 
+/** Who ends a session, and what is kept of it at servers, by their ids. */
+export interface Ending extends Pick<McpCall, 'principal' | 'index' | 'circumstances'> {
+  readonly upstreams: ReadonlyMap<string, KeptUpstream>
+}
+
 export interface McpCore {
   /** For what reaches another worker and is held here. */
   readonly local: LocalCalls
   /** Answers through `call.reply`; resolves with how. Throws a Fault only before anything was answered. */
   handle(call: McpCall): Promise<Outcome>
-  /** DELETE: ends the upstream sessions that belong to this one. */
-  endSession(session: Session): Promise<void>
+  /** DELETE: ends the upstream sessions that belong to this one, those that other processes opened too. */
+  endSession(session: Session, ending?: Ending): Promise<void>
   /** Another policy is in force: ends every call and stream that `objection` has something against. */
   recheck(objection: Objection): void
   /** The credential of a person for a server, or for all of them, is another one from now on. */

@@ -25,7 +25,7 @@ import type { Verdict } from './eras.ts'
 import { openEventStream } from './event-stream.ts'
 import { exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
-import type { LegacySession } from './opening.ts'
+import type { LegacySession } from './legacy-session.ts'
 import { type modernMessage, type Party, refuseUnauthorized, Unauthorized } from './request.ts'
 
 /** A server is asked to tell what changes, for as long as `stop` is not stopped. */
@@ -48,8 +48,8 @@ export interface Listening {
   readonly session?: LegacySession
 }
 
-/** `none`: the server has no such stream. `ended`: it had one and ended it. */
-export type ListenEnd = 'ended' | { readonly none: Listening }
+/** `none`: the server has no such stream, or (`busy`) another process has it. `ended`: it had one and ended it. */
+export type ListenEnd = 'ended' | { readonly none: Listening; readonly busy?: boolean }
 
 export interface ListeningDeps {
   http: UpstreamHttp
@@ -141,7 +141,8 @@ export function createListening(deps: ListeningDeps) {
         await within(deps.clock.sleep(busyMs), stop)
         continue
       }
-      if (status === 409 || status === 429 || status > 499) throw unanswered({ status, headers: {} })
+      if (status === 409) return { ...none, busy: true }
+      if (status === 429 || status > 499) throw unanswered({ status, headers: {} })
       // 404 and 400 mean a session that is gone, or a server that has no GET at all: another request tells them apart.
       if (session.id === undefined || (status !== 404 && status !== 400) || turns++ >= maxSessionTurns)
         return none

@@ -4,34 +4,16 @@ import { Fault } from '../../../../shared/faults.ts'
 import type { ConfigOf } from '../../../../shared/ipc/contract.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { isObject } from '../protocol/jsonrpc.ts'
+import type { KeptUpstream } from '../protocol/kept.ts'
 import { legacyVersions, type ServerInfo } from '../protocol/shape.ts'
-import type { JsonObject, JsonRpcRequest } from '../protocol/types.ts'
+import type { JsonRpcRequest } from '../protocol/types.ts'
 import { Stop } from '../stop.ts'
 import { isModernCode } from './answers.ts'
-import { BrokenStream, type Exchanged, type ExchangeOptions, exchange } from './exchange.ts'
+import { type Exchanged, exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
+import { createSession, type LegacySession } from './legacy-session.ts'
 import { legacyHeaders, type Party, refuseUnauthorized, Unauthorized } from './request.ts'
-import { resume } from './resume.ts'
-import { NoEventStream, openSseChannel, type SseChannel } from './sse-channel.ts'
-
-export interface LegacySession {
-  readonly server: ServerWorkload
-  /** Undefined where the server gave no `Mcp-Session-Id`. */
-  readonly id: string | undefined
-  /** Whether the server keeps a session that it can forget. */
-  readonly stateful: boolean
-  /** The server or the network ended it: of no use any more. */
-  readonly closed: boolean
-  readonly capabilities: JsonObject
-  /** The log level that the server was told, if any. */
-  logLevel: string | undefined
-  /** Every header of a request in this session. Built once per credential. */
-  headers(credential: Headers): Headers
-  /** Where the session's one stream carries everything (HTTP+SSE): who hears what belongs to no call. */
-  readonly listen: SseChannel['listen'] | undefined
-  /** One message to the server, over the transport that the session lives on. */
-  exchange(options: ExchangeOptions): Promise<Exchanged>
-}
+import { NoEventStream, openSseChannel } from './sse-channel.ts'
 
 /** The server does not take `initialize`: it may speak the other era. */
 export class NotLegacy extends Error {
@@ -104,7 +86,7 @@ export function createOpening(deps: {
       }).finally(() => waiting.end())
       try {
         const answer = refuseUnauthorized(await channel.exchange(options))
-        const session = createSession(http, server, answer, acknowledged(answer), channel)
+        const session = createSession(http, server, { ...acknowledged(answer), url: server.url }, channel)
         onSse.set(server.url, true)
         return session
       } catch (error) {
@@ -115,7 +97,11 @@ export function createOpening(deps: {
 
     const overHttp = async (): Promise<LegacySession> => {
       const answer = refuseUnauthorized(await exchange(http, server, options))
-      if (!refusesPost(answer)) return createSession(http, server, answer, acknowledged(answer))
+      if (!refusesPost(answer)) {
+        const given = answer.headers['mcp-session-id']
+        const id = typeof given === 'string' ? { id: given } : {}
+        return createSession(http, server, { ...acknowledged(answer), url: server.url, ...id })
+      }
       try {
         return await overSse()
       } catch (error) {
@@ -156,7 +142,11 @@ function refusesPost({ status, refusal }: Exchanged): boolean {
 }
 
 /** The result of `initialize`, or what its absence means. */
-function acknowledged({ status, response, refusal }: Exchanged): JsonObject {
+function acknowledged({
+  status,
+  response,
+  refusal,
+}: Exchanged): Pick<KeptUpstream, 'protocolVersion' | 'capabilities'> {
   const result = response?.result
   if (!result) {
     if (status === 400 || status === 404 || refusal?.error?.code === -32601) throw new NotLegacy(status)
@@ -170,49 +160,6 @@ function acknowledged({ status, response, refusal }: Exchanged): JsonObject {
       detail: `initialize: protocol version ${String(version).slice(0, 40)}`,
     })
   }
-  return result
-}
-
-/** Stands for the credential that a session was used with last. */
-export const lastUsed: Headers = Object.freeze({})
-
-function createSession(
-  http: UpstreamHttp,
-  server: ServerWorkload,
-  answer: Exchanged,
-  { protocolVersion, capabilities }: JsonObject,
-  channel?: SseChannel,
-): LegacySession {
-  const given = channel ? undefined : answer.headers['mcp-session-id']
-  const id = typeof given === 'string' ? given : undefined
-  const own: Headers = {
-    ...(id === undefined ? {} : { 'mcp-session-id': id }),
-    'mcp-protocol-version': String(protocolVersion),
-  }
-  let builtFor: Headers | undefined
-  let built = legacyHeaders({}, own)
-  return {
-    server,
-    id,
-    stateful: channel !== undefined || id !== undefined,
-    get closed() {
-      return channel?.closed ?? false
-    },
-    capabilities: isObject(capabilities) ? capabilities : {},
-    logLevel: undefined,
-    headers(credential) {
-      if (credential === lastUsed || credential === builtFor) return built
-      builtFor = credential
-      built = legacyHeaders(credential, own)
-      return built
-    },
-    listen: channel && ((listener) => channel.listen(listener)),
-    exchange: (options) =>
-      channel
-        ? channel.exchange(options)
-        : exchange(http, server, options).catch((error: unknown) => {
-            if (error instanceof BrokenStream) return resume(http, server, options, error)
-            throw error
-          }),
-  }
+  const { capabilities } = result
+  return { protocolVersion: version, capabilities: isObject(capabilities) ? capabilities : {} }
 }

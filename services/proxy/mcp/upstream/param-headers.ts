@@ -86,7 +86,7 @@ function first<T>(items: readonly T[], find: (item: T) => string | undefined): s
   return undefined
 }
 
-/** The `Mcp-Param-*` headers of a call. An argument that is absent, null or of another type has none. */
+/** The `Mcp-Param-*` headers of a call. An argument that is absent, null, or neither text, a safe integer nor a boolean has none. */
 export function paramHeaders(tool: JsonObject, args: unknown): Headers {
   const declared = declaredBy(tool)
   if ('invalid' in declared) return {}

@@ -2,7 +2,13 @@ import type { Principal } from '../../../../shared/policy.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { parseChallenge } from '../../../../shared/www-authenticate.ts'
 import { metaKeys, modernVersion, type ServerInfo, upstreamMeta } from '../protocol/shape.ts'
-import type { JsonObject, JsonRpcError, JsonRpcNotification, JsonRpcRequest } from '../protocol/types.ts'
+import type {
+  JsonObject,
+  JsonRpcError,
+  JsonRpcNotification,
+  JsonRpcRequest,
+  Session,
+} from '../protocol/types.ts'
 import type { Stop } from '../stop.ts'
 import type { Exchanged } from './exchange.ts'
 import { encodeHeaderValue } from './headers.ts'
@@ -25,8 +31,8 @@ export interface Party {
   readonly tasks: boolean
   /** Whether the client has a session, so that it can be asked on the stream of its call. */
   readonly live: boolean
-  /** Another process began the client's session. */
-  readonly restored?: boolean
+  /** The client's session, where it has one. */
+  readonly session?: Session
   /** Version to ask a legacy server for. */
   readonly protocolVersion: string
 }

@@ -1,16 +1,19 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../../../shared/clock.ts'
+import { Fault } from '../../../../shared/faults.ts'
 import type { ConfigOf } from '../../../../shared/ipc/contract.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { KeptUpstream, SessionNotes } from '../protocol/kept.ts'
 import type { ServerInfo } from '../protocol/shape.ts'
 import { Stop } from '../stop.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
-import { createOpening, type LegacySession, lastUsed, NotLegacy } from './opening.ts'
+import { createSession, type LegacySession, lastUsed } from './legacy-session.ts'
+import { createOpening, NotLegacy } from './opening.ts'
 import type { Party } from './request.ts'
 
 /**
- * Sessions at legacy servers, one per downstream session and server, opened when first needed. They live in memory
- * alone: what is lost is opened again.
+ * Sessions at legacy servers, one per downstream session and server, opened when first needed. What another process
+ * opened for the same client session is gone on with, as far as it is kept; the rest is opened again.
  */
 export interface LegacySessions {
   /** The one that is open, or a promise of one. `gone`: the one that the server just refused; another is opened. */
@@ -26,6 +29,8 @@ export interface LegacySessions {
   openOf(binding: string): readonly LegacySession[]
   /** Ends those of one downstream party at their servers. */
   end(binding: string): Promise<void>
+  /** Ends one that another process opened. */
+  endKept(server: ServerWorkload, kept: KeptUpstream, credential: Headers): Promise<void>
   /** Ends those that nobody used for their time. */
   sweep(): void
   /** Ends all; waits for the servers no longer than `ms`. */
@@ -48,10 +53,14 @@ export function createLegacySessions(deps: {
   clock: Clock
   info: ServerInfo
   nextId(): number
-  /** Another session was opened, the first or after one that was gone. */
+  notes: SessionNotes | undefined
+  /** Another session is used from now on, the first or after one that was gone. */
   onOpen(party: Party, session: LegacySession): void
+  /** The client ended its session, at another gateway. */
+  onEnded(binding: string): void
 }): LegacySessions {
-  const { config, onOpen } = deps
+  const { http, config, notes, onOpen, onEnded } = deps
+  const { sessionsReinitialized, sessionsRestored } = http.measures
   const open = createOpening(deps)
   const idleMs = config.sessionIdleTtlSecs * 1000
   const parties = new LRUCache<string, Slots>({
@@ -78,6 +87,48 @@ export function createLegacySessions(deps: {
       if (found) await close(found)
     })
     await Promise.all(ending)
+  }
+
+  /** What another process opened, unless it is the one that is `gone`. Throws `session.unknown`. */
+  async function restore(
+    party: Party,
+    server: ServerWorkload,
+    gone: LegacySession | undefined,
+  ): Promise<LegacySession | undefined> {
+    if (!notes || !party.session) return undefined
+    const kept = await notes.upstream(party.session, server.id).catch((error: unknown) => {
+      if (Fault.from(error).code === 'session.unknown') {
+        onEnded(party.binding)
+        throw error
+      }
+      sessionsRestored.inc('error')
+      return undefined
+    })
+    if (kept?.url !== server.url || (gone && kept.id === gone.id)) return undefined
+    sessionsRestored.inc('success')
+    return createSession(http, server, kept)
+  }
+
+  async function begin(
+    party: Party,
+    server: ServerWorkload,
+    credential: Headers,
+    gone: LegacySession | undefined,
+    again: boolean,
+  ): Promise<LegacySession> {
+    const restored = await restore(party, server, gone)
+    if (restored) return restored
+    const counter = again ? sessionsReinitialized : party.session?.restored ? sessionsRestored : undefined
+    try {
+      const opened = await open(party, server, credential, again)
+      counter?.inc('success')
+      if (party.session && opened.kept) notes?.keepUpstream(party.session, server.id, opened.kept)
+      return opened
+    } catch (error) {
+      // A server of the other era has no sessions to open again.
+      if (!(error instanceof NotLegacy)) counter?.inc('error')
+      throw error
+    }
   }
 
   const slotOf = (party: Party, serverId: string): Slot => {
@@ -109,22 +160,17 @@ export function createLegacySessions(deps: {
         return session
       if (slot.opening) return slot.opening
       const again = gone !== undefined || slot.session !== undefined
-      const opening = open(party, server, credential, again).finally(() => {
+      const opening = begin(party, server, credential, gone, again).finally(() => {
         slot.opening = undefined
       })
       slot.opening = opening
-      const { sessionsReinitialized, sessionsRestored } = deps.http.measures
-      const counter = again ? sessionsReinitialized : party.restored ? sessionsRestored : undefined
       opening.then(
         (opened) => {
           slot.session = opened
-          counter?.inc('success')
           onOpen(party, opened)
         },
-        (error: unknown) => {
+        () => {
           slot.session = undefined
-          // A server of the other era has no sessions to open again.
-          if (!(error instanceof NotLegacy)) counter?.inc('error')
         },
       )
       return opening
@@ -141,6 +187,11 @@ export function createLegacySessions(deps: {
       slots.clear()
       parties.delete(binding)
       await ending
+    },
+    async endKept(server, kept, credential) {
+      const session = createSession(http, server, kept)
+      session.headers(credential)
+      await close(session)
     },
     sweep: () => {
       parties.purgeStale()

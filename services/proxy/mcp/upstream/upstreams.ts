@@ -1,30 +1,24 @@
+import { randomInt } from 'node:crypto'
 import type { Clock } from '../../../../shared/clock.ts'
 import { Fault } from '../../../../shared/faults.ts'
 import type { ConfigOf } from '../../../../shared/ipc/contract.ts'
 import type { Logger } from '../../../../shared/log.ts'
 import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
-import { isObject } from '../protocol/jsonrpc.ts'
+import type { KeptUpstream, SessionNotes } from '../protocol/kept.ts'
 import type { UpstreamAnswer } from '../protocol/peers.ts'
-import { logLevels, type ServerInfo } from '../protocol/shape.ts'
-import type { Credentials, JsonObject, JsonRpcMessage, JsonRpcResponse } from '../protocol/types.ts'
-import { Stop, within } from '../stop.ts'
-import {
-  headerMismatch,
-  isModernCode,
-  isModernError,
-  isSessionGone,
-  unanswered,
-  unsupported,
-} from './answers.ts'
+import type { ServerInfo } from '../protocol/shape.ts'
+import type { Credentials, JsonObject } from '../protocol/types.ts'
+import { type Stop, within } from '../stop.ts'
+import { headerMismatch, isModernCode, isModernError, isSessionGone, unanswered } from './answers.ts'
+import { createAsking } from './asking.ts'
 import { createCredentialHeaders, digest, withParty } from './credential-headers.ts'
 import { createEras, type Verdict } from './eras.ts'
-import { type Exchanged, exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
+import { type LegacySession, lastUsed } from './legacy-session.ts'
 import { createListening, type ListenEnd, type ListenRequest } from './listening.ts'
-import { type LegacySession, lastUsed, NotLegacy } from './opening.ts'
+import { NotLegacy } from './opening.ts'
 import {
   InsufficientScope,
-  legacyMessage,
   modernMessage,
   type Party,
   refuseUnauthorized,
@@ -50,26 +44,22 @@ export interface Upstreams {
   session(server: ServerWorkload, party: Party): LegacySession | undefined
   /** notifications/roots/list_changed in every open session of a client. */
   tellRoots(binding: string): void
-  end(binding: string): Promise<void>
+  /** Ends the sessions of a client at its servers, those that other processes opened (`kept`) too. */
+  end(binding: string, kept?: readonly KeptSession[]): Promise<void>
   close(): Promise<void>
   size(): number
 }
 
-/**
- * Whether the server has to be told. A session that several requests of different levels share stays at the lowest;
- * what is too much for one of them is filtered on its way.
- */
-function wantsLevel({ capabilities, logLevel }: LegacySession, wanted: string, { live }: Party): boolean {
-  if (!isObject(capabilities.logging) || wanted === logLevel) return false
-  return live || logLevel === undefined || logLevels.indexOf(wanted) < logLevels.indexOf(logLevel)
+export interface KeptSession {
+  readonly party: Party
+  readonly server: ServerWorkload
+  readonly session: KeptUpstream
 }
 
 /** Sessions are given back at most this long after their time. */
 const sweepMs = 60_000
 /** A server that restarts again while its session is opened anew gets another chance; what it refused has not run. */
 const maxReopened = 3
-/** What a message to a server, that nobody waits for, may take. */
-const messageMs = 5_000
 
 export function createUpstreams(deps: {
   http: UpstreamHttp
@@ -78,118 +68,34 @@ export function createUpstreams(deps: {
   clock: Clock
   log: Logger
   info: ServerInfo
-  /** A session was opened at a legacy server, the first or another. */
+  /** Another session at a legacy server is used from now on. */
   onSession?(party: Party, session: LegacySession): void
+  /** A client's session is over, as another gateway knows. */
+  onSessionEnded?(id: string): void
+  notes?: SessionNotes | undefined
 }): Upstreams {
-  const { http, credentials, config, clock, log, info, onSession = () => {} } = deps
+  const { http, credentials, config, clock, log, info, notes } = deps
+  const { onSession = () => {}, onSessionEnded = () => {} } = deps
   const limit = config.limits.responseBytes
-  let lastId = 0
-  /** Requests that may have reached their server. */
-  const begun = new WeakSet<UpstreamRequest>()
+  // Not from 1: another process may go on with our sessions, and an id is used once in each (JSON-RPC 2.0, section 4).
+  let lastId = randomInt(2 ** 30)
   // Ids and progress tokens are minted anew: two clients may have picked the same.
   const nextId = (): number => ++lastId
   const eras = createEras({ http, config, clock, info, nextId })
-  const sessions = createLegacySessions({ http, config, clock, info, nextId, onOpen: onSession })
+  const sessions = createLegacySessions({
+    http,
+    config,
+    clock,
+    info,
+    nextId,
+    notes,
+    onOpen: onSession,
+    onEnded: onSessionEnded,
+  })
   const credentialHeaders = createCredentialHeaders(credentials)
   const sweeper = setInterval(() => sessions.sweep(), sweepMs)
   sweeper.unref()
-
-  /** Messages on the stream before the answer: progress and logs go to the client, questions get answered. */
-  const listener = (
-    request: UpstreamRequest,
-    id: number,
-    reply: ((answer: JsonRpcResponse) => void) | undefined,
-  ) => {
-    return (message: JsonRpcMessage): void | Promise<void> => {
-      if (!('method' in message)) return
-      if (!('id' in message)) {
-        if (message.method === 'notifications/progress' && message.params?.progressToken !== id) return
-        return request.onNotification?.(message)
-      }
-      // A modern server has no way to ask here.
-      if (!reply) return
-      // Not waited for: the server may send progress while a person thinks.
-      const answering =
-        message.method === 'ping'
-          ? Promise.resolve({ result: {} })
-          : (request.onRequest?.(message) ?? unsupported())
-      answering.then(
-        (answer) => reply({ jsonrpc: '2.0', id: message.id, ...answer }),
-        (error: unknown) => log.debug({ err: error }, 'a question of a server could not be answered'),
-      )
-    }
-  }
-
-  /** A message that nobody waits for; lost where the server does not take it in time. */
-  const tell = (session: LegacySession, headers: Headers, message: JsonRpcMessage): Promise<void> => {
-    const stop = new Stop().limit(messageMs)
-    return session
-      .exchange({ headers, message, stop, limit: 65_536 })
-      .then(
-        () => {},
-        (error: unknown) =>
-          log.debug(
-            { server: session.server.id, code: Fault.from(error).code },
-            'a message to a server was lost',
-          ),
-      )
-      .finally(() => stop.end())
-  }
-
-  function askModern(request: UpstreamRequest, credential: Headers): Promise<Exchanged> {
-    const id = nextId()
-    begun.add(request)
-    const { headers, message } = modernMessage(request, credential, id, info)
-    return exchange(http, request.server, {
-      headers:
-        request.trace || request.mirror
-          ? { ...headers, ...request.trace, ...request.mirror?.headers() }
-          : headers,
-      message,
-      stop: request.stop,
-      limit,
-      onMessage: listener(request, id, undefined),
-    })
-  }
-
-  async function askLegacy(
-    request: UpstreamRequest,
-    credential: Headers,
-    session: LegacySession,
-  ): Promise<Exchanged> {
-    const { stop, logLevel } = request
-    const headers = session.headers(credential)
-    if (logLevel !== undefined && wantsLevel(session, logLevel, request.party)) {
-      session.logLevel = logLevel
-      await tell(session, headers, {
-        jsonrpc: '2.0',
-        id: nextId(),
-        method: 'logging/setLevel',
-        params: { level: logLevel },
-      })
-    }
-    const id = nextId()
-    begun.add(request)
-    try {
-      return await session.exchange({
-        headers: request.trace ? { ...headers, ...request.trace } : headers,
-        message: legacyMessage(request, id),
-        stop,
-        limit,
-        onMessage: listener(request, id, (answer) => void tell(session, headers, answer)),
-      })
-    } catch (error) {
-      // Closing the connection is no cancellation for a legacy server: it has to be told.
-      if (stop.reason) {
-        void tell(session, headers, {
-          jsonrpc: '2.0',
-          method: 'notifications/cancelled',
-          params: { requestId: id },
-        })
-      }
-      throw error
-    }
-  }
+  const { begun, tell, askModern, askLegacy } = createAsking({ http, log, info, limit, nextId })
 
   async function onModern(
     request: UpstreamRequest,
@@ -296,7 +202,7 @@ export function createUpstreams(deps: {
           verdict.era === 'legacy' ? onLegacy(asked, credential) : onModern(asked, credential, verdict),
         ),
       )
-    return retrying(asked, ask, () => begun.has(asked))
+    return retrying(asked, ask, () => begun(asked))
   }
   const listening = createListening({
     http,
@@ -342,7 +248,24 @@ export function createUpstreams(deps: {
         })
       }
     },
-    end: (binding) => sessions.end(binding),
+    async end(binding, kept = []) {
+      const open = new Set(sessions.openOf(binding).map(({ id }) => id))
+      const elsewhere = kept.filter(({ session }) => !open.has(session.id))
+      await Promise.all([
+        sessions.end(binding),
+        ...elsewhere.map(async ({ party, server, session }) => {
+          try {
+            const credential = await credentialHeaders(party, server)
+            await sessions.endKept(server, session, credential)
+          } catch (error) {
+            log.debug(
+              { server: server.id, code: Fault.from(error).code },
+              'a session at a server was not ended',
+            )
+          }
+        }),
+      ])
+    },
     async close() {
       clearInterval(sweeper)
       await sessions.close(1_000)
