@@ -13,41 +13,17 @@ const packages = [
   'mksh',
 ]
 
-/** What debootstrap needs beyond the name of a suite. Debian's own it knows. */
-interface Origin {
-  readonly mirror?: string
-  /** The script of debootstrap that fits, where it may not know the suite yet. */
-  readonly script?: string
-  readonly components?: string
-  readonly keyring?: string
-}
+export const suites = ['bookworm', 'trixie']
 
-const ubuntu: Origin = {
-  mirror: 'http://archive.ubuntu.com/ubuntu',
-  script: '/usr/share/debootstrap/scripts/gutsy',
-  components: 'main,universe',
-  keyring: '/usr/share/keyrings/ubuntu-archive-keyring.gpg',
-}
-const origins: Readonly<Record<string, Origin>> = { bookworm: {}, trixie: {}, jammy: ubuntu, noble: ubuntu }
-export const suites = Object.keys(origins)
-
-/** A Debian or Ubuntu of this suite below `cache`, made once by debootstrap (about 45 s). */
+/** A Debian of this suite below `cache`, made once by debootstrap (about 45 s). */
 export function rootfs(suite: string, cache: string): string {
-  const origin = origins[suite]
-  if (!origin) throw new Error(`${suite} is none of ${suites.join(', ')}`)
+  if (!suites.includes(suite)) throw new Error(`${suite} is none of ${suites.join(', ')}`)
   const target = join(cache, `rootfs-${suite}`)
   if (existsSync(target)) return target
   mkdirSync(cache, { recursive: true })
   const work = join(cache, `.rootfs-${suite}.${process.pid}`)
   rmSync(work, { recursive: true, force: true })
-  const { mirror, script, components, keyring } = origin
-  const flags = [
-    '--variant=minbase',
-    `--include=${packages.join(',')}`,
-    ...(components ? [`--components=${components}`] : []),
-    ...(keyring ? [`--keyring=${keyring}`] : []),
-  ]
-  const args = [...flags, suite, work, ...(mirror ? [mirror] : []), ...(script ? [script] : [])]
+  const args = ['--variant=minbase', `--include=${packages.join(',')}`, suite, work]
   try {
     execFileSync('debootstrap', args, { stdio: ['ignore', 'ignore', 'pipe'], maxBuffer: 64 << 20 })
     rmSync(join(work, 'var/cache/apt'), { recursive: true, force: true })
