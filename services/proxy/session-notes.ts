@@ -70,7 +70,7 @@ export class KeptNotes implements SessionNotes {
     const plain = JSON.stringify([url, id ?? null, protocolVersion, capabilities])
     const sealed = box.seal(Buffer.from(plain), upstreamPurpose(uuid, serverId))
     if (sealed === undefined || sealed.length > maxSealedChars) return
-    this.#quietly(store.setField(session as SealedSession, upstreamField(serverId), sealed))
+    void this.#quietly(store.setField(session as SealedSession, upstreamField(serverId), sealed))
   }
 
   /** The sessions at servers that the record of an ended session named. */
@@ -107,12 +107,12 @@ export class KeptNotes implements SessionNotes {
     return found
   }
 
-  watch(session: Session, uri: string, serverId: string): void {
-    this.#note(session as SealedSession, uri, serverId)
+  watch(session: Session, uri: string, serverId: string): Promise<void> {
+    return this.#note(session as SealedSession, uri, serverId)
   }
 
-  unwatch(session: Session, uri: string): void {
-    this.#note(session as SealedSession, uri, null)
+  unwatch(session: Session, uri: string): Promise<void> {
+    return this.#note(session as SealedSession, uri, null)
   }
 
   /** From another worker, or here. */
@@ -144,16 +144,16 @@ export class KeptNotes implements SessionNotes {
     return all
   }
 
-  #note(session: SealedSession, uri: string, serverId: string | null): void {
+  async #note(session: SealedSession, uri: string, serverId: string | null): Promise<void> {
     const { store, peers, box } = this.#deps
     const { uuid } = session
     if (!store) {
       this.learn({ uuid, uri, serverId })
-      void peers?.watching({ uuid, uri, serverId })
-    } else if (serverId === null) this.#quietly(store.dropField(session, watchField(uri)))
+      await peers?.watching({ uuid, uri, serverId })
+    } else if (serverId === null) await this.#quietly(store.dropField(session, watchField(uri)))
     else {
       const sealed = box.seal(Buffer.from(JSON.stringify([uri, serverId])), watchPurpose(uuid))
-      if (sealed !== undefined) this.#quietly(store.setField(session, watchField(uri), sealed))
+      if (sealed !== undefined) await this.#quietly(store.setField(session, watchField(uri), sealed))
     }
   }
 
@@ -166,9 +166,11 @@ export class KeptNotes implements SessionNotes {
   }
 
   /** Lost where the store is down: what is not kept is opened or subscribed anew. */
-  #quietly(work: Promise<unknown>): void {
-    work.catch((error: unknown) => {
+  async #quietly(work: Promise<unknown>): Promise<void> {
+    try {
+      await work
+    } catch (error) {
       this.#deps.log.debug({ detail: Fault.from(error).detail }, 'a note is not in the session store')
-    })
+    }
   }
 }

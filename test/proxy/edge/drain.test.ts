@@ -75,7 +75,10 @@ t.test('the process: hello, configure, snapshot, serve, drain, exit 0', async (t
     await rm(dir, { recursive: true, force: true })
   })
   const until = async (test: (report: Report<'proxy'>) => boolean): Promise<void> => {
-    while (!reports.some(test)) await once(child, 'message')
+    while (!reports.some(test)) {
+      if (child.exitCode !== null) throw new Error(`the process ended with code ${child.exitCode}`)
+      await Promise.race([once(child, 'message'), once(child, 'exit')])
+    }
   }
   await until((report) => report.type === 'hello')
   const config = {
@@ -97,6 +100,7 @@ t.test('the process: hello, configure, snapshot, serve, drain, exit 0', async (t
     trustedIssuerDomains: [],
     allowedOrigins: [],
     snapshotMaxAgeMs: 60_000,
+    successionPath: null,
     limits: { bodyBytes: 65_536, bodyTimeoutMs: 5_000, depth: 64, concurrent: 64, responseBytes: 1 << 20 },
   }
   child.send({ type: 'configure', epoch: 1, config })

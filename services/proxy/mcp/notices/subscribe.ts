@@ -30,7 +30,7 @@ export async function subscribe(context: Context): Promise<Answered> {
 export async function unsubscribe(context: Context): Promise<Answered> {
   const { uri, call } = read(context)
   const done = record(context)
-  context.deps.notices.watches.unsubscribe(call, uri)
+  await context.deps.notices.watches.unsubscribe(call, uri)
   done(undefined)
   return { result: {} }
 }

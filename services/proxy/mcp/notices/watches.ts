@@ -137,15 +137,16 @@ export class Watches {
     const granted = await places.watch(uri, servers, stop)
     const server = places.serverOf(uri)
     if (granted !== true || server === undefined) return granted
-    notes?.watch(session, uri, server)
+    // Before the answer: what a client does next, and a worker that is killed then, must find it in order.
+    await notes?.watch(session, uri, server)
     // Who has the stream of the shared session at the server hears of it there.
     if (notes?.shared) peers?.notice({ owner: session.id, watched: uri, server })
     return granted
   }
 
-  unsubscribe({ session }: SessionCall, uri: string): void {
+  async unsubscribe({ session }: SessionCall, uri: string): Promise<void> {
     this.#unwatch(session.id, uri)
-    this.#deps.notes?.unwatch(session, uri)
+    await this.#deps.notes?.unwatch(session, uri)
     // Whichever worker took the subscription.
     this.#deps.peers?.notice({ owner: session.id, unwatched: uri })
   }

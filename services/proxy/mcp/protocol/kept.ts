@@ -23,6 +23,7 @@ export interface SessionNotes {
   keepUpstream(session: Session, serverId: string, kept: KeptUpstream): void
   /** The resources that the session watches: URI → id of the server. Never rejects. */
   watched(session: Session): Promise<ReadonlyMap<string, string>>
-  watch(session: Session, uri: string, serverId: string): void
-  unwatch(session: Session, uri: string): void
+  /** Both resolve once the other processes, or the store, know; never reject. */
+  watch(session: Session, uri: string, serverId: string): Promise<void>
+  unwatch(session: Session, uri: string): Promise<void>
 }
