@@ -201,3 +201,22 @@ t.test('port 443 during an order', async (t) => {
   )
   t.equal(foreign.status, 308)
 })
+
+t.test('a lock has one holder, also in the moment before it bears a name', async (t) => {
+  const dir = join(t.testdir({}), 'acme')
+  const [one, two] = [new AcmeStore(dir), new AcmeStore(dir)]
+  await one.open()
+  const now = Date.now()
+  writeFileSync(join(dir, 'lock'), '')
+  t.equal(await two.lock(now), undefined, 'somebody is about to write their name')
+  const broken = await two.lock(now + 60_000)
+  t.type(broken, 'function', 'somebody died before they did')
+  await broken?.()
+  for (let turn = 0; turn < 50; turn++) {
+    const held = (await Promise.all([one.lock(now), two.lock(now)])).filter(
+      (release) => release !== undefined,
+    )
+    t.equal(held.length, 1)
+    await held[0]?.()
+  }
+})

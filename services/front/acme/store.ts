@@ -50,6 +50,8 @@ To use another certificate at once, put key and chain into certificate.pem and r
 
 /** A holder of the lock that has not touched it for so long is gone, whatever its pid says now. */
 const lockStaleMs = 15 * 60_000
+/** A lock without a name: whoever made it writes theirs at once, or died between the two. */
+const namelessMs = 10_000
 
 /** The folder of ACME: everything that outlives a process, readable by an operator. */
 export class AcmeStore {
@@ -135,7 +137,8 @@ export class AcmeStore {
       ({ mtimeMs }) => mtimeMs,
       () => 0,
     )
-    if (!(pid > 0) || now - since > lockStaleMs) return true
+    if (now - since > (pid > 0 ? lockStaleMs : namelessMs)) return true
+    if (!(pid > 0)) return false
     if (pid === process.pid) return false
     try {
       process.kill(pid, 0)

@@ -20,6 +20,10 @@ import { end, freePort, type PebbleOptions, startPebble } from './pebble.ts'
 
 const name = 'gw.example.test'
 const day = 86_400_000
+/** An order of a busy machine takes seconds. */
+const idleMs = 60_000
+/** Of five seconds each: a dozen orders that fail and their waits. */
+const maxSteps = 1_000
 
 interface Line {
   readonly level: string
@@ -75,19 +79,25 @@ async function scene(t: Test, options: Partial<PebbleOptions> = {}) {
     sources.push(source)
     return source
   }
+  const state = (): string =>
+    `${served.length} served, waits ${clock.waits.join()}, last of the log: ${JSON.stringify(lines.slice(-3))}`
   /** Until the source sleeps again: what it does between is real work of real processes. */
   const idle = async (): Promise<void> => {
-    do await new Promise((resolve) => setTimeout(resolve, 20))
-    while (clock.waits.length < sources.length || clock.waits.some((ms) => ms === 5 * 60_000))
+    const deadline = Date.now() + idleMs
+    do {
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      if (Date.now() > deadline) throw new Error(`never idle: ${state()}`)
+    } while (clock.waits.length < sources.length || clock.waits.some((ms) => ms === 5 * 60_000))
   }
   /** Until so many certificates were served; time moves, so that an order that failed is tried again. */
   const issued = async (count: number): Promise<void> => {
-    for (;;) {
+    for (let step = 0; step < maxSteps; step++) {
       const enough = served.length >= count
       await idle()
       if (enough) return
       clock.advance(5_000)
     }
+    throw new Error(`not issued: ${state()}`)
   }
   const close = async (source: AcmeCertificates): Promise<void> => {
     sources.splice(sources.indexOf(source), 1)
@@ -228,10 +238,11 @@ t.test('two processes on one folder order one certificate', async (t) => {
   const { open, clock, issued, idle, served } = await scene(t)
   const [one, two] = await Promise.all([open(), open()])
   await issued(1)
-  while (one?.tls.cert !== two?.tls.cert) {
+  for (let step = 0; step < 10 && one?.tls.cert !== two?.tls.cert; step++) {
     await idle()
     clock.advance(5_000)
   }
+  t.equal(one?.tls.cert, two?.tls.cert)
   t.equal(new Set(served.map(({ serialNumber }) => serialNumber)).size, 1)
 })
 
