@@ -52,9 +52,9 @@ export function confinement(role: Role, config: GatewayConfig, instrumented = fa
   const noEval = role === 'proxy' ? [] : ['--disallow-code-generation-from-strings']
   const common = ['--disable-sigusr1', '--disable-proto=delete', ...noEval]
   if (instrumented) return common
-  // The reflection that certificates are made with adds to an intrinsic object.
-  const frozen = role === 'front' ? [] : ['--frozen-intrinsics', '--disable-warning=ExperimentalWarning']
-  common.push(...frozen)
+  // The reflection that front makes certificates with adds to an intrinsic object; proxy pays for it with each request.
+  const thawed = role === 'front' || role === 'proxy'
+  if (!thawed) common.push('--frozen-intrinsics', '--disable-warning=ExperimentalWarning')
   const reach = reaches[role]?.(config)
   if (!reach) return common
   return [
