@@ -82,7 +82,13 @@ t.test('front reads its key, and nothing of the others', async (t) => {
 })
 
 t.test('proxy reads policy and writes events; no TLS key, no enrolment secret', async (t) => {
-  const own = { 'read snapshot': true, 'read segment': true, 'write segment': true, eval: true }
+  const own = {
+    'read snapshot': true,
+    'read segment': true,
+    'write segment': true,
+    eval: true,
+    pollute: true,
+  }
   t.same(tryAll('proxy'), { ...nothing, ...own })
 })
 
