@@ -29,13 +29,18 @@ t.test('a limit does not take what arrived while this process was busy for silen
 })
 
 t.test('a limit stops what brings nothing; one that was moved, held or ended does not', async (t) => {
+  // Limits do not keep a process alive, and nothing else here does.
+  const alive = setInterval(() => {}, 1000)
+  t.teardown(() => clearInterval(alive))
   const code = (stop: Stop): Promise<string> =>
     within(new Promise<never>(() => {}), stop).catch((error: Fault) => error.code)
   t.equal(await code(new Stop().limit(1)), 'upstream.timeout')
   const over = (change: (stop: Stop) => void): Promise<boolean> => {
     const stop = new Stop().limit(5)
-    // From within the turn in which it expires, the latest moment there is.
+    // Both are due when timers run next, so the change comes from within the turn in which the limit expires: the latest
+    // moment there is.
     setTimeout(() => change(stop), 5)
+    busy(20)
     return pause(30, new Stop()).then(() => stop.reason !== undefined)
   }
   t.equal(await over((stop) => stop.limit(60_000).off(() => {})), false, 'moved')
