@@ -186,15 +186,18 @@ export const toolAccessControlSchema = z.object({
 })
 
 /**
- * What a guard can look at: tools of a listing; arguments and result of a call; what prompts/get and resources/read answer;
- * the texts of errors; what a server asks the person or their model for; progress and log messages.
+ * What a guard can look at: tools of a listing; lists of prompts, of resources and their templates; arguments and result of a call; what prompts/get, resources/read and
+ * completion/complete answer; the texts of errors; what a server asks the person or their model for; progress and log messages.
  */
 export const guardPhases = [
   'listing',
+  'prompt_listing',
+  'resource_listing',
   'input',
   'output',
   'prompt',
   'resource',
+  'completion',
   'error',
   'question',
   'notice',

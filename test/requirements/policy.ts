@@ -13,7 +13,7 @@ export const policy = {
     },
     'POLICY-GUARD-01': {
       source: 'services/proxy/guard, The hook’s schema',
-      text: 'An HTTP guard looks at prompts, resources and errors where it is told to; AIDR is asked what is documented for it.',
+      text: 'An HTTP guard looks at prompts, resources, their lists, completions and errors where it is told to; AIDR is asked what is documented for it.',
     },
     'POLICY-GUARD-02': {
       source: 'services/proxy/guard, The hook’s schema; MCP client/elicitation',

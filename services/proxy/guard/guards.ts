@@ -12,7 +12,7 @@ import type { Measures } from '../measures.ts'
 import { aidrDialect, isAidrPhase } from './aidr.ts'
 import { hookDialect } from './hook.ts'
 import { createPoster, maxBodyBytes } from './post.ts'
-import type { Checked, Dialect, GuardAnswer } from './types.ts'
+import { type Checked, type Dialect, type GuardAnswer, isListing } from './types.ts'
 
 /** What all guards of a policy said together. */
 export interface Guarded {
@@ -124,10 +124,13 @@ export function createGuards(deps: {
     checked: Checked,
     signal: AbortSignal,
   ): Promise<GuardAnswer | undefined> {
-    const key =
-      checked.phase === 'listing'
-        ? hash('sha256', JSON.stringify([guard, checked.server.id, checked.content]), 'base64url')
-        : undefined
+    const key = isListing(checked.phase)
+      ? hash(
+          'sha256',
+          JSON.stringify([guard, checked.phase, checked.server.id, checked.content]),
+          'base64url',
+        )
+      : undefined
     const known = key === undefined ? undefined : listings.get(key)
     if (known && known.until > clock.now()) return known.answer
     try {

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Checked, Dialect, GuardAnswer } from './types.ts'
+import { type Checked, type Dialect, type GuardAnswer, isListing } from './types.ts'
 
 const answerSchema = z.object({
   decision: z.enum(['allow', 'transform', 'block']),
@@ -26,12 +26,11 @@ export function hookDialect(url: string): Dialect {
       }
       if (decision === 'allow') return { decision: 'allowed', ...said }
       if (decision === 'block') return { decision: 'blocked', ...said }
-      const fits =
-        phase === 'listing'
-          ? Array.isArray(content)
-          : typeof content === 'object' && content !== null && !Array.isArray(content)
-      if (!fits)
-        throw new Error(`transform of a ${phase} wants ${phase === 'listing' ? 'a list' : 'an object'}`)
+      const list = isListing(phase)
+      const fits = list
+        ? Array.isArray(content)
+        : typeof content === 'object' && content !== null && !Array.isArray(content)
+      if (!fits) throw new Error(`transform of a ${phase} wants ${list ? 'a list' : 'an object'}`)
       return { decision: 'transformed', content, ...said }
     },
   }

@@ -11,9 +11,12 @@ export interface Checked {
   readonly uri?: string
   readonly user: { readonly subject: string; readonly email?: string }
   readonly client: { readonly id: string; readonly ip?: string }
-  /** A list of tools, or one object. */
+  /** A list of tools, prompts, resources or resource templates, or one object. */
   readonly content: unknown
 }
+
+/** Content that is a list of what a server has. */
+export const isListing = (phase: GuardPhase): boolean => phase.endsWith('listing')
 
 export interface GuardAnswer {
   readonly decision: 'allowed' | 'transformed' | 'blocked'

@@ -18,6 +18,7 @@ const asItIs: Tell = (notice) => notice
 const answerPhases: Readonly<Record<string, GuardPhase>> = {
   'prompts/get': 'prompt',
   'resources/read': 'resource',
+  'completion/complete': 'completion',
 }
 
 /**

@@ -80,6 +80,68 @@ t.test('prompts, resources and errors, for a hook that is to look at them; AIDR 
   t.equal(rig.core.stats()['aidrGuard.scanned'], 2, 'AIDR saw the two inputs')
 })
 
+t.test(
+  'lists of prompts, resources and templates, and completions: changed, stopped, or not asked about',
+  async (t) => {
+    proves(t, 'POLICY-GUARD-01')
+    const guard = await startGuard(t, ({ body }) => {
+      const { content } = body as { content: JsonObject }
+      const text = JSON.stringify(content)
+      if (text.includes('stop')) return { decision: 'block' }
+      return { decision: 'transform', content: JSON.parse(text.replaceAll('4711', '****')) }
+    })
+    const { rig } = await world(
+      t,
+      [hook(guard.url, { checks: ['prompt_listing', 'resource_listing', 'completion'] })],
+      undefined,
+      {
+        'prompts/list': (body, response) =>
+          json(body, response, { prompts: [{ name: 'p', description: 'of 4711' }] }),
+        'resources/list': (body, response) =>
+          json(body, response, { resources: [{ uri: 'r:one', name: 'one', description: '4711' }] }),
+        'resources/templates/list': (body, response) =>
+          json(body, response, {
+            resourceTemplates: [{ uriTemplate: 'r:{id}', name: 'all', description: 'stop' }],
+          }),
+        'completion/complete': (body, response) =>
+          json(body, response, {
+            completion: {
+              values: [String((body.params?.argument as JsonObject | undefined)?.value)],
+              hasMore: false,
+            },
+          }),
+      },
+      { tools: {}, prompts: {}, resources: {}, completions: {} },
+    )
+    const ask = async (method: string, params: JsonObject = {}) => (await post(rig, method, params)).last
+    t.match((await ask('prompts/list')).result, { prompts: [{ name: 'crm_p', description: 'of ****' }] })
+    t.match((await ask('resources/list')).result, { resources: [{ uri: 'r:one', description: '****' }] })
+    t.same(
+      (await ask('resources/templates/list')).result?.resourceTemplates,
+      [],
+      'one that is stopped is empty',
+    )
+    const complete = (ref: JsonObject, value: string) =>
+      ask('completion/complete', { ref, argument: { name: 'n', value } })
+    const prompt = { type: 'ref/prompt', name: 'crm_p' }
+    const template = { type: 'ref/resource', uri: 'r:{id}' }
+    t.same((await complete(prompt, 'a 4711')).result?.completion, { values: ['a ****'], hasMore: false })
+    t.same((await complete(template, 'b 4711')).result?.completion, { values: ['b ****'], hasMore: false })
+    t.match((await complete(template, 'stop')).error, { data: { decision: 'content_blocked' } })
+    t.match(
+      guard.asked.map(({ body }) => body),
+      [
+        { phase: 'prompt_listing', content: [{ name: 'p' }] },
+        { phase: 'resource_listing', content: [{ uri: 'r:one' }] },
+        { phase: 'resource_listing', content: [{ uriTemplate: 'r:{id}' }] },
+        { phase: 'completion', prompt: 'p' },
+        { phase: 'completion', uri: 'r:{id}' },
+        { phase: 'completion', uri: 'r:{id}' },
+      ],
+    )
+  },
+)
+
 t.test('what a server asks the person, in an answer and live', async (t) => {
   proves(t, 'POLICY-GUARD-02')
   const guard = await startGuard(t, ({ body }) => {

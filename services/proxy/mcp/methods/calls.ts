@@ -187,11 +187,14 @@ async function completionOf(context: Context): Promise<Relayed> {
   const ref = isObject(params.ref) ? params.ref : {}
   if (ref.type === 'ref/prompt') {
     const { server, name, decision } = admitPrompt(context, ref.name)
+    const inspect = inspector(context, decision, { phase: 'completion', server, prompt: name })
     return relay(context, {
       server,
       decision,
       method: 'completion/complete',
       params: { ...params, ref: { ...ref, name } },
+      about: { prompt: name },
+      ...(inspect ? { inspect } : {}),
     })
   }
   if (ref.type === 'ref/resource' && typeof ref.uri === 'string') {

@@ -1,4 +1,4 @@
-import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { GuardPhase, ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Guarded } from '../../guard/guards.ts'
 import type { Access } from '../access.ts'
 import { kinds, type ListKind, type ServerListing } from '../catalogue.ts'
@@ -22,7 +22,7 @@ export function list(kind: ListKind): (context: Context) => Promise<Relayed> {
       serversOf(kind, access).map(async (server) => {
         const listing = await deps.catalogue.list(kind, server, party, flight.stop)
         const { pinning, listing: pinned } = kind === 'tools' ? pinnedTools(listing) : { listing }
-        const seen: Seen = kind === 'tools' ? await checkedTools(context, pinned) : { listing }
+        const seen = await checkedListing(context, kind, pinned)
         const verdict = pinning ? { ...seen.verdict, aembitToolPinning: pinning } : seen.verdict
         if (listing.fetched) record(context, seen.listing, verdict, seen.refused)
         return seen.listing
@@ -64,14 +64,21 @@ interface Seen {
   refused?: Guarded
 }
 
+const phases: Readonly<Record<ListKind, GuardPhase>> = {
+  tools: 'listing',
+  prompts: 'prompt_listing',
+  resources: 'resource_listing',
+  resourceTemplates: 'resource_listing',
+}
+
 /** What policy shows of a listing, and what guards leave of that. A listing that one stops is empty. */
-async function checkedTools(context: Context, listing: ServerListing): Promise<Seen> {
-  const seen = visibleTools(context, listing)
+async function checkedListing(context: Context, kind: ListKind, listing: ServerListing): Promise<Seen> {
+  const seen: Seen = kind === 'tools' ? visibleTools(context, listing) : { listing }
   const { server, items } = seen.listing
   const decision = context.access.decisions.get(server.id)
   const guards = decision ? guardsOf(context, decision) : []
   if (guards.length === 0 || items.length === 0) return seen
-  const guarded = await guard(context, guards, { phase: 'listing', server, content: items })
+  const guarded = await guard(context, guards, { phase: phases[kind], server, content: items })
   const verdict = verdicts(seen.verdict, guarded.verdict).contentSecurity
   const content = guarded.allow ? (guarded.content as readonly JsonObject[]) : []
   const checked = { ...seen.listing, items: content.filter(isObject) }

@@ -19,12 +19,11 @@ export async function readResource(
   for (const server of await holdersOf(context, uri)) {
     const decision = access.decisions.get(server.id)
     if (!decision) continue
-    const reads = method === 'resources/read'
-    const inspect = reads ? inspector(context, decision, { phase: 'resource', server, uri }) : undefined
-    const about = reads ? { about: { uri } } : {}
+    const phase = method === 'resources/read' ? 'resource' : 'completion'
+    const inspect = inspector(context, decision, { phase, server, uri })
     const answer = await relay(context, {
       ...target,
-      ...about,
+      about: { uri },
       ...(inspect ? { inspect } : {}),
       server,
       decision,
