@@ -100,6 +100,15 @@ export const browser: Area = {
         noCode(answer)
       },
     ),
+    attack('CSRF on sign-out: a form of the attacker', 'token bound to the browser', async (rig) => {
+      const { browser } = await rig.enter('ann')
+      const session = browser.cookie(rig.origin, '__Host-session')
+      const url = `${rig.origin}/sign-out`
+      const answer = await browser.post(url, { csrf: '' }, { origin: 'https://evil.example' })
+      assert.equal(answer.status, 403)
+      assert.equal(browser.cookie(rig.origin, '__Host-session'), session)
+      assert.match((await browser.get(`${rig.origin}/connections`)).text, /ann@example\.com/)
+    }),
     attack('clickjacking: the consent page in a frame', 'frame-ancestors none', async (rig) => {
       const { page } = await consentPage(rig)
       assert.match(String(page.headers.get('content-security-policy')), /frame-ancestors 'none'/)
