@@ -187,6 +187,10 @@ export const credentials = {
       source: 'Documented surface: oauth-authorization-code, authorized by an administrator',
       text: 'Administrators see shared accounts with who authorized them, end and last problem, and authorize and revoke them on a page.',
     },
+    'CRED-98': {
+      source: 'SPIFFE-ID 2; JWT-SVID 3; documented surface: jwt-svid-token',
+      text: 'A JWT-SVID has a SPIFFE ID for its subject, or there is none.',
+    },
     'CRED-95': {
       source: 'Documented surface: dynamic claims',
       text: 'Expressions that nothing attests are refused when the configuration is read, with the reason.',

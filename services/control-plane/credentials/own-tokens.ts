@@ -10,6 +10,8 @@ export interface OwnTokenSpec {
   readonly subjectType: 'literal' | 'dynamic'
   readonly audience: string
   readonly algorithmType: 'RS256' | 'ES256'
+  /** What a subject has to look like besides. */
+  readonly fits?: ((subject: string) => boolean) | undefined
   /** Seconds. */
   readonly lifetime: number
   readonly customClaims?: readonly {
@@ -28,7 +30,7 @@ export interface OwnToken {
 export interface OwnTokens {
   /**
    * A JWT of ours about the person, or about the gateway where nothing in it is dynamic. Verified by the keys that our
-   * issuer publishes. Throws Refused where an expression resolves to no value, or the subject to other than one.
+   * issuer publishes. Throws Refused where an expression resolves to no value, or the subject to other than one or one that does not fit.
    */
   make(spec: OwnTokenSpec, claims: Claims): Promise<OwnToken>
 }
@@ -56,9 +58,11 @@ export function createOwnTokens({ issuer, keys, clock }: OwnTokensDeps): OwnToke
   }
 
   return {
-    make: async ({ subject, subjectType, audience, algorithmType, lifetime, customClaims = [] }, claims) => {
+    make: async (spec, claims) => {
+      const { subject, subjectType, audience, algorithmType, lifetime, customClaims = [] } = spec
       const sub = subjectType === 'literal' ? subject : resolveOne(subject, claims)
       if (sub === undefined) throw new Refused('subject_unresolved')
+      if (spec.fits?.(sub) === false) throw new Refused('subject_invalid')
       const custom = customClaims.map(({ key, value, valueType }) => {
         const values = valueType === 'literal' ? [value] : resolve(value, claims)
         if (!values) throw new Refused('claim_unresolved')

@@ -31,6 +31,7 @@ export function createProvider(config: CredentialProviderConfig, deps: ProviderD
     case 'oauth-client-credential':
       return createClientCredentialProvider(config, deps)
     case 'oidc-id-token':
+    case 'jwt-svid-token':
       return createIdTokenProvider(config, deps)
     case 'aembit-access-token':
       return createAembitTokenProvider(config, deps)
