@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { createServer } from 'node:net'
 import { Problem } from './problem.ts'
 
@@ -33,16 +34,19 @@ export const isFree = (port: number): Promise<boolean> =>
     server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
   })
 
-/** A port that was free a moment ago. */
-export const anyFreePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
-    })
-  })
+/** Below the range that the kernel hands out by itself: until it is used, no connection gets it by chance. */
+const choosable = { from: 10_240, below: 32_768 }
+const given = new Set<number>()
+
+/** A port that is free, another one each time. */
+export async function anyFreePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(choosable.from, choosable.below)
+    if (given.has(port)) continue
+    given.add(port)
+    if (await isFree(port)) return port
+  }
+}
 
 /** The first free port from `from` on, below the range that the kernel hands out by itself. */
 export async function freePortFrom(from: number, taken: ReadonlySet<number>): Promise<number> {

@@ -1,24 +1,15 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
-import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseControllerEnv } from '../../services/agent-controller/settings.ts'
 import { proves } from '../requirements.ts'
+import { freePort } from '../rig/free-port.ts'
 import { FakeControlPlane } from '../sync/fake-control-plane.ts'
 import { tempDir, until } from '../sync/support.ts'
 
 const main = join(import.meta.dirname, '../../services/agent-controller/main.ts')
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 const run = (t: Test, env: Record<string, string>) => {
   const child = spawn(process.execPath, [main], { env, stdio: ['ignore', 'pipe', 'pipe'] })
@@ -39,14 +30,14 @@ t.test('it registers, serves on loopback and stops on SIGTERM with exit code 0',
   const dir = await tempDir(t)
   const plane = await FakeControlPlane.start(dir)
   t.teardown(() => plane.down())
-  const port = await freePort()
+  const port = freePort()
   const env = {
     AEMBIT_TENANT_ID: 'acme',
     AEMBIT_DEVICE_CODE: '123456',
     AEMBIT_CONTROL_PLANE_URL: plane.url,
     AEMBIT_STATE_DIR: `${dir}/state`,
     AEMBIT_HTTP_PORT: String(port),
-    AEMBIT_METRICS_PORT: String(await freePort()),
+    AEMBIT_METRICS_PORT: String(freePort()),
     AEMBIT_LOG_LEVEL: 'Verbose',
   }
   const { child, seen, exit } = run(t, env)
@@ -66,7 +57,7 @@ t.test('it registers, serves on loopback and stops on SIGTERM with exit code 0',
   const metrics = run(t, {
     ...env,
     AEMBIT_STATE_DIR: `${dir}/other`,
-    AEMBIT_HTTP_PORT: String(await freePort()),
+    AEMBIT_HTTP_PORT: String(freePort()),
   })
   t.equal(await metrics.exit, 2)
   t.match(metrics.seen.err, /set AEMBIT_METRICS_PORT to another port\n$/)

@@ -8,7 +8,7 @@ import { createServer as createTlsServer } from 'node:tls'
 import t, { type Test } from 'tap'
 import { issue, selfSigned } from '../attestation/authority.ts'
 import { proves } from '../requirements.ts'
-import { freePort } from '../supervisor/rig.ts'
+import { freePort } from '../rig/free-port.ts'
 import { FakeControlPlane } from '../sync/fake-control-plane.ts'
 import { tempDir, until } from '../sync/support.ts'
 
@@ -57,7 +57,7 @@ async function world(t: Test) {
     tls.close()
     proxy.close()
   })
-  const port = await freePort()
+  const port = freePort()
   const env = {
     AEMBIT_TENANT_ID: 'acme',
     AEMBIT_STACK_DOMAIN: 'proxied.test',

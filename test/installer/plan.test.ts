@@ -11,8 +11,8 @@ import { formatSettings, mergeSettings, readKept } from '../../installer/host/se
 import { joined, routed, unroutable } from '../../installer/host/together.ts'
 import { fillUnit, unitValues } from '../../installer/host/units.ts'
 import { parseGatewayEnv } from '../../shared/config/gateway.ts'
+import { freePort } from '../rig/free-port.ts'
 import { makeCertificate } from '../supervisor/certificates.ts'
-import { freePort } from '../supervisor/rig.ts'
 
 /** Of a release, only the units are asked for here. */
 const release = fileURLToPath(new URL('../../etc', import.meta.url))
@@ -34,9 +34,9 @@ const settings = {
   AEMBIT_TLS_CERT_CHAIN_PATH: certificate.certChainPath,
   AEMBIT_TLS_PRIVATE_KEY_PATH: certificate.privateKeyPath,
   AEMBIT_LISTEN_ADDRESS: '127.0.0.1',
-  AEMBIT_HTTPS_PORT: String(await freePort()),
-  AEMBIT_HTTP_PORT: String(await freePort()),
-  AEMBIT_METRICS_PORT: String(await freePort()),
+  AEMBIT_HTTPS_PORT: String(freePort()),
+  AEMBIT_HTTP_PORT: String(freePort()),
+  AEMBIT_METRICS_PORT: String(freePort()),
 }
 
 const planGateway = (env: Record<string, string>, hostRoot = dir) =>
@@ -103,7 +103,7 @@ t.test('one problem, one line', async (t) => {
   const port = String((taken.address() as AddressInfo).port)
   t.teardown(() => taken.close())
   const other = makeCertificate(dir, 'other')
-  const closed = await freePort()
+  const closed = freePort()
   const rows: [string, Record<string, string>, RegExp][] = [
     [
       'a taken port',

@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type ValkeySettings, valkeyUrl } from '../../shared/config/valkey-url.ts'
+import { freePort } from './free-port.ts'
 
 export const password = 'a store of sessions'
 
@@ -22,7 +22,7 @@ export interface TestRedis {
 /** Debian's redis-server, with a password, on loopback, keeping nothing on disk. Throws where the package is missing. */
 export async function startRedis(): Promise<TestRedis> {
   const dir = await mkdtemp(join(tmpdir(), 'redis-'))
-  const port = await freePort()
+  const port = freePort()
   let child: ChildProcess | undefined
   const stop = async (): Promise<void> => {
     const running = child
@@ -60,12 +60,4 @@ export async function startRedis(): Promise<TestRedis> {
       await rm(dir, { recursive: true, force: true })
     },
   }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve))
-  const address = probe.address()
-  await new Promise((resolve) => probe.close(resolve))
-  return typeof address === 'object' && address ? address.port : 0
 }

@@ -7,10 +7,10 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { ask as askOperator } from '../../services/supervisor/cli-client.ts'
-import { bindTcp } from '../../services/supervisor/listeners.ts'
 import type { SlotLimits } from '../../services/supervisor/slot.ts'
 import type { GatewayStatus } from '../../services/supervisor/status.ts'
 import { type Answer, ask } from '../front/requests.ts'
+import { freePort } from '../rig/free-port.ts'
 import { makeCertificate, type TestCertificate } from './certificates.ts'
 
 export type LogLine = Record<string, unknown> & { msg: string; level: string }
@@ -47,18 +47,6 @@ export interface GatewayRigOptions {
 }
 
 const main = fileURLToPath(new URL('fakes/gateway.ts', import.meta.url))
-
-export function freePort(): number {
-  for (;;) {
-    const socket = bindTcp('127.0.0.1', 0, 'TEST')
-    socket.close()
-    if (given.has(socket.port)) continue
-    given.add(socket.port)
-    return socket.port
-  }
-}
-/** The kernel may give a port that was closed a moment ago once more. */
-const given = new Set<number>()
 
 /** Starts supervisor and front, real ones, with small proxies and sync. Call `stop` in a teardown. */
 export function startGateway({

@@ -7,7 +7,8 @@ import { bindTcp } from '../../services/supervisor/listeners.ts'
 import { inheritedFds } from '../../shared/listen-fds.ts'
 import { ask } from '../front/requests.ts'
 import { proves } from '../requirements.ts'
-import { freePort, isAlive, startGateway } from './rig.ts'
+import { freePort } from '../rig/free-port.ts'
+import { isAlive, startGateway } from './rig.ts'
 
 t.test('wrong settings: every problem on stderr, exit code 2', async (t) => {
   proves(t, 'GW-START-02')

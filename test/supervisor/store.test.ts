@@ -1,6 +1,7 @@
 import t from 'tap'
+import { freePort } from '../rig/free-port.ts'
 import { password, startRedis } from '../rig/redis.ts'
-import { freePort, startGateway } from './rig.ts'
+import { startGateway } from './rig.ts'
 
 t.test('the session store is tried at the start, and its password stays with those who use it', async (t) => {
   const redis = await startRedis()

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { decodeJwt } from 'jose'
 import { type Test, test } from 'tap'
 import { proves } from '../../requirements.ts'
+import { freePort } from '../../rig/free-port.ts'
 import { startPlane, tokenOf } from '../fleet/credential-rig.ts'
 import { Browser } from '../identity/browser.ts'
 import { startWorld } from '../identity/world.ts'
@@ -35,14 +36,6 @@ async function mcpServer(t: Test, documents: (origin: string) => Record<string, 
   return `${origin}/mcp`
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
-
 /** A gateway's control plane, the company's identity provider, an MCP server, and our own product as its authorization server. */
 async function scene(t: Test, over: Record<string, unknown> = {}, names = ['tracker']) {
   let planeOrigin = ''
@@ -64,7 +57,7 @@ async function scene(t: Test, over: Record<string, unknown> = {}, names = ['trac
     clientId: 'gateway',
     allowedNetworks: loopback,
   }
-  const port = await freePort()
+  const port = freePort()
   asOrigin = `http://127.0.0.1:${port}`
   const as = await startWorld({
     port,

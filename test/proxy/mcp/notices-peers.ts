@@ -4,12 +4,13 @@ import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/cli
 import { toNodeHandler } from '@modelcontextprotocol/node'
 import { createMcpHandler, McpServer } from '@modelcontextprotocol/server'
 import type { JsonObject, JsonRpcMessage } from '../../../services/proxy/mcp/protocol/types.ts'
+import { freePort } from '../../rig/free-port.ts'
 import { modernMeta } from './modern-server.ts'
-import { freePort, type Rig } from './rig.ts'
+import type { Rig } from './rig.ts'
 
 /** A modern server on the second SDK that says what changed when it is told to, and counts who listens. */
 export async function startNotifier(port?: number) {
-  const at = port ?? (await freePort())
+  const at = port ?? freePort()
   let opened = 0
   const open = new Set<http.ServerResponse>()
   const filters: JsonObject[] = []

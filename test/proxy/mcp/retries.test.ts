@@ -1,12 +1,13 @@
 import t from 'tap'
+import { freePort } from '../../rig/free-port.ts'
 import { ok, post, startLegacy } from './legacy-server.ts'
-import { freePort, startRig } from './rig.ts'
+import { startRig } from './rig.ts'
 
 t.test(
   'a call to a server that comes up a moment later is answered: nothing of it was sent before',
   async (t) => {
     const rig = await startRig()
-    const port = await freePort()
+    const port = freePort()
     rig.setServers([{ prefix: 'a', url: `http://127.0.0.1:${port}/mcp` }])
     const calling = post(rig, 'tools/call', { name: 'a_go' })
     const server = await startLegacy(ok, { port })

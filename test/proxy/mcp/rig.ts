@@ -21,6 +21,7 @@ import { createLogger } from '../../../shared/log.ts'
 import { indexSnapshot, type PolicyIndex, type Principal } from '../../../shared/policy.ts'
 import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
 import { type ServerWorkload, type Snapshot, snapshotSchema } from '../../../shared/wire/snapshot.ts'
+import { freePort } from '../../rig/free-port.ts'
 
 /** The MCP core behind the thinnest HTTP there is: no authentication, era and session by header. */
 export interface Rig {
@@ -304,7 +305,7 @@ export async function startEverything(transport: 'streamableHttp' | 'sse' = 'str
   const entry = createRequire(import.meta.url).resolve(
     '@modelcontextprotocol/server-everything/dist/index.js',
   )
-  const port = await freePort()
+  const port = freePort()
   const child = spawn(process.execPath, [entry, transport], {
     env: { ...process.env, PORT: String(port) },
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -322,12 +323,4 @@ export async function startEverything(transport: 'streamableHttp' | 'sse' = 'str
       await ended
     },
   }
-}
-
-export async function freePort(): Promise<number> {
-  const probe = http.createServer()
-  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve))
-  const { port } = probe.address() as AddressInfo
-  await new Promise((resolve) => probe.close(resolve))
-  return port
 }

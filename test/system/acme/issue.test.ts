@@ -7,7 +7,8 @@ import { connect, type PeerCertificate } from 'node:tls'
 import t, { type Test } from 'tap'
 import type { ConfigOf } from '../../../shared/ipc/contract.ts'
 import { type RunningFront, startFakeProxy, startFront } from '../../front/rig.ts'
-import { freePort, type Pebble, type PebbleOptions, startPebble } from './pebble.ts'
+import { freePort } from '../../rig/free-port.ts'
+import { type Pebble, type PebbleOptions, startPebble } from './pebble.ts'
 
 type Acme = Extract<ConfigOf['front']['tls'], { source: 'acme' }>
 
@@ -18,7 +19,7 @@ async function scene(t: Test, options: Partial<PebbleOptions> = {}) {
   // Short, because the name of a unix socket has to fit into 107 bytes.
   const dir = mkdtempSync(join(tmpdir(), 'acme-'))
   t.teardown(() => rmSync(dir, { recursive: true, force: true }))
-  const ports = { https: await freePort(), http: await freePort() }
+  const ports = { https: freePort(), http: freePort() }
   const pebble = await startPebble(dir, { httpPort: ports.http, tlsPort: ports.https, ...options })
   const proxy = await startFakeProxy(join(dir, 'proxy.sock'))
   const fronts: RunningFront[] = []
@@ -154,7 +155,7 @@ t.test('an account that the server lost is made again', async (t) => {
 })
 
 t.test('a validation that fails is told with the server’s words', async (t) => {
-  const unused = await freePort()
+  const unused = freePort()
   const { start } = await scene(t, { httpPort: unused })
   const front = await start({ challenge: 'http-01' })
   const { values } = await failed(front)

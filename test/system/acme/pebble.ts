@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { request as httpsRequest } from 'node:https'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { freePort } from '../../rig/free-port.ts'
 import { makeCertificate } from '../../supervisor/certificates.ts'
 
 /**
@@ -32,15 +32,6 @@ export interface PebbleOptions {
   readonly eab?: Readonly<Record<string, string>>
   readonly validitySecs?: number
   readonly ocspResponderUrl?: string
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 export async function startPebble(dir: string, options: PebbleOptions): Promise<Pebble> {

@@ -15,8 +15,9 @@ import { createRedirectServer } from '../../../services/front/redirect.ts'
 import { systemClock } from '../../../shared/clock.ts'
 import type { AcmeSettings } from '../../../shared/config/gateway-tls.ts'
 import { createLogger, type Logger } from '../../../shared/log.ts'
+import { freePort } from '../../rig/free-port.ts'
 import { ManualClock } from '../../rig/manual-clock.ts'
-import { end, freePort, type PebbleOptions, startPebble } from './pebble.ts'
+import { end, type PebbleOptions, startPebble } from './pebble.ts'
 
 const name = 'gw.example.test'
 const day = 86_400_000
@@ -34,7 +35,7 @@ interface Line {
 /** The source itself, on a clock that the test moves, against a real ACME server. */
 async function scene(t: Test, options: Partial<PebbleOptions> = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'acme-'))
-  const httpPort = await freePort()
+  const httpPort = freePort()
   const pebble = await startPebble(dir, { httpPort, tlsPort: 1, ...options })
   const sources: AcmeCertificates[] = []
   const redirect = createRedirectServer('https://gw.example.test', (path) =>
@@ -313,7 +314,7 @@ t.test('the server’s renewal information moves the renewal (RFC 9773)', async 
 })
 
 t.test('an OCSP answer is stapled while it is good', async (t) => {
-  const port = await freePort()
+  const port = freePort()
   const { open, pebble, dir, issued } = await scene(t, { ocspResponderUrl: `http://127.0.0.1:${port}` })
   const source = await open()
   await issued(1)
