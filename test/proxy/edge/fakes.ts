@@ -11,11 +11,12 @@ import type { Snapshot } from '../../../shared/wire/snapshot.ts'
 export const origin = 'https://gw.test:8443'
 export const resource = `${origin}/mcp`
 
-/** A clock that tests move; sleeps are real, so that back-off still waits. */
+/** Stands where it was made, until a test moves it; sleeps are real, so that back-off still waits. */
 export class TestClock implements Clock {
+  readonly #start = Date.now()
   offset = 0
   now(): number {
-    return Date.now() + this.offset
+    return this.#start + this.offset
   }
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {

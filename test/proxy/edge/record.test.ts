@@ -226,6 +226,7 @@ t.test('segments: sealed by age and by size, named by age', async (t) => {
   spool.append('{"n":2}')
   const [open] = await until((all) => all.length === 1)
   t.match(open, /^3-9-\d{15}\.open$/)
+  clock.offset = 1_000
   const [ready] = await until((all) => all[0]?.endsWith('.ready') === true)
   t.equal(await readFile(join(dir, ready!), 'utf8'), '{"n":1}\n{"n":2}\n')
   for (let n = 0; n < 10; n++) spool.append(`"${'ü'.repeat(20_000)}"`)
