@@ -4,7 +4,7 @@ import type { Answered } from '../flight.ts'
 import { holdersOf } from '../holders.ts'
 import { shapeError } from '../protocol/shape.ts'
 import { Stop } from '../stop.ts'
-import type { SessionCall } from './watches.ts'
+import type { SessionCall } from './watch.ts'
 
 const maxUriChars = 4_096
 /** A server that did not answer within this is asked on; the client's part is done. */
