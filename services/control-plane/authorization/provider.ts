@@ -1,7 +1,6 @@
 import { type Adapter, type Configuration, errors, type KoaContextWithOIDC, Provider } from 'oidc-provider'
 import type { Logger } from '../../../shared/log.ts'
 import type { RevocationMatch } from '../../../shared/revocations.ts'
-import { authorizationChainClaim } from '../../../shared/wire/event.ts'
 import type { AccessEvents } from '../events/access.ts'
 import type { AuditLog } from '../events/audit.ts'
 import type { Refuse } from '../events/refusals.ts'
@@ -9,22 +8,21 @@ import type { Accounts } from '../identity/accounts.ts'
 import { sessionCookie, sessionTtlSecs } from '../identity/browser-session.ts'
 import type { CookieJar } from '../identity/cookies.ts'
 import type { GuardedFetch } from '../identity/guarded-fetch.ts'
-import { clientSubject, type Identity, isClientSubject } from '../identity/types.ts'
+import { clientSubject, isClientSubject } from '../identity/types.ts'
 import { pageHeaders, renderPage } from '../pages/layout.ts'
 import { expiredPage, messagePage } from '../pages/message.ts'
 import type { ArtefactStore } from './adapter.ts'
+import { createAdmission } from './admission.ts'
 import { staticClients } from './clients.ts'
 import { logEvents } from './event-log.ts'
-import { type IssuancePolicy, judge, tokenClaims, type Verdict } from './gate.ts'
+import type { IssuancePolicy } from './gate.ts'
 import type { Grants } from './grants.ts'
 import type { IdentityAssertions } from './identity-assertions.ts'
-import { issuanceEvent } from './issuance-event.ts'
 import type { SigningKeys } from './keys.ts'
 import { registerIdentityAssertionGrant } from './machine-grants.ts'
 import type { MetadataDocuments } from './metadata-documents.ts'
 import { carriedBy } from './presented.ts'
 import { existingGrant, promptPolicy } from './prompts.ts'
-import { PolicyRefused } from './refused.ts'
 import { type AuthorizationSettings, identityScopes, resourceServer } from './settings.ts'
 
 export interface ProviderDeps {
@@ -63,78 +61,13 @@ export const routes = {
 
 /** The authorization server: oidc-provider with everything that is not the main job switched off. */
 export function createProvider(deps: ProviderDeps): Provider {
-  const { settings, keys, store, grants, accounts, cookies } = deps
+  const { settings, keys, store, accounts, cookies } = deps
   const { issuer, resource } = settings
+  const admission = createAdmission(deps)
   const cookie = { httpOnly: true, sameSite: 'lax', secure: cookies.secure, signed: false } as const
   // `__Host-` wants the path /, and these two live under one path each, so that several sign-ins can run side by side.
   const scoped = (name: string): string => (cookies.secure ? `__Secure-${name}` : name)
 
-  /** Decides on the grant that a token is asked for. Throws invalid_grant where policy or the account says no. */
-  const admit = (
-    grantId: string | undefined,
-    subject: string | undefined,
-    clientId: string | undefined,
-    scope: string | undefined,
-  ): { verdict: Verdict; identity: Identity | null; browserIp: string | undefined } => {
-    const alone = clientId !== undefined && subject === clientSubject(clientId)
-    const identity = alone ? null : subject === undefined ? undefined : accounts.find(subject)
-    const redirectUri = grantId === undefined ? undefined : grants.redirectUriOf(grantId)
-    if (identity === undefined || redirectUri === undefined || clientId === undefined) {
-      throw new errors.CustomOIDCProviderError('invalid_grant', 'the account or the authorization is gone')
-    }
-    const address = Provider.ctx?.ip
-    const browserIp = grantId === undefined ? undefined : grants.browserIpOf(grantId)
-    const verdict = judge(deps.policy(), issuer, {
-      identity,
-      clientId,
-      redirectUri: redirectUri === '' ? undefined : redirectUri,
-      scopes: scope?.split(' ') ?? [],
-      address,
-      browserIp,
-    })
-    // What was given to a client alone is over once people have to sign in for it.
-    if (alone && verdict.workload?.enforceSso !== false) {
-      throw new errors.CustomOIDCProviderError('invalid_grant', 'this client needs a person who signs in')
-    }
-    // What hangs on time and place is decided at each request to the gateway: outside of office hours a token is of no
-    // use, and refusing it would make agents forget that the person ever signed in.
-    if (!verdict.decision.allow && !verdict.decision.volatile) {
-      throw new PolicyRefused('invalid_grant', 'no access policy lets this client and user in', verdict)
-    }
-    return { verdict, identity, browserIp }
-  }
-
-  /** Decides on a client that asks for a token of its own. Throws unauthorized_client. */
-  const admitAlone = (clientId: string, scope: string | undefined): Verdict => {
-    const address = Provider.ctx?.ip
-    const verdict = judge(deps.policy(), issuer, {
-      identity: null,
-      clientId,
-      redirectUri: undefined,
-      scopes: scope?.split(' ') ?? [],
-      address,
-    })
-    if (verdict.decision.allow) return verdict
-    throw new PolicyRefused('unauthorized_client', 'no access policy lets this client in', verdict)
-  }
-  /** Records that a token is given; its id begins the authorization chain of what is done with that token. */
-  const issued = (
-    token: { clientId?: string | undefined; accountId?: string | undefined },
-    { workload, decision }: Verdict,
-  ) => ({
-    [authorizationChainClaim]: [
-      deps.events.add(
-        issuanceEvent({
-          subject: token.accountId ?? null,
-          clientId: token.clientId ?? null,
-          address: Provider.ctx?.ip,
-          resource,
-          workload,
-          decision,
-        }),
-      ),
-    ],
-  })
   /** Access tokens are JWTs that nobody stores: what is shown is looked at, what is destroyed is told to gateways. */
   const tokensOf = (model: string, stored: Adapter): Adapter => ({
     ...stored,
@@ -165,9 +98,8 @@ export function createProvider(deps: ProviderDeps): Provider {
     pkce: { required: () => true },
     // Public clients can not keep a secret, and a replay must be seen: every refresh token is used once (OAuth 2.1 §4.3.1).
     rotateRefreshToken: (ctx) => {
-      const token = ctx.oidc.entities.RefreshToken
       // Before anything is spent, so that a policy that lets the person in again lets this token live on.
-      admit(token?.grantId, token?.accountId, token?.clientId, token?.scope)
+      admission.admit(ctx.oidc.entities.RefreshToken ?? {})
       return true
     },
     issueRefreshToken: async (_ctx, client) => client.grantTypeAllowed('refresh_token'),
@@ -187,22 +119,7 @@ export function createProvider(deps: ProviderDeps): Provider {
         }
       )
     },
-    extraTokenClaims: async (_ctx, token) => {
-      if (token.kind === 'ClientCredentials') {
-        const verdict = admitAlone(token.clientId!, token.scope)
-        return { ...tokenClaims(null, verdict.workload), ...issued(token, verdict) }
-      }
-      if (token.kind !== 'AccessToken') return undefined
-      const { verdict, identity, browserIp } = admit(
-        token.grantId,
-        token.accountId,
-        token.clientId,
-        token.scope,
-      )
-      const { claims, place } = deps.policy()
-      const named = tokenClaims(identity, verdict.workload, claims, place ? browserIp : undefined)
-      return { ...named, grant: token.grantId, ...issued(token, verdict) }
-    },
+    extraTokenClaims: async (_ctx, token) => admission.claims(token),
     formats: {
       customizers: {
         jwt: (_ctx, token, parts) => {
