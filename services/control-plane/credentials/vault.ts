@@ -13,6 +13,13 @@ export interface CredentialKey {
   readonly providerId: string
 }
 
+/** One string for one credential, as the key of maps. */
+export const idOf = ({ issuer, subject, serverId, providerId }: CredentialKey): string =>
+  JSON.stringify([issuer, subject, serverId, providerId])
+
+/** What log lines say of a credential. */
+export const about = ({ subject, serverId, providerId }: CredentialKey) => ({ subject, serverId, providerId })
+
 /** What is secret of a connection, and what it takes to refresh and revoke it. */
 const tokenSetSchema = z.object({
   accessToken: z.string(),
