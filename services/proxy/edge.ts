@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { basename } from 'node:path'
 import type { Clock } from '../../shared/clock.ts'
 import type { ValkeySettings } from '../../shared/config/valkey-url.ts'
 import { Fault } from '../../shared/faults.ts'
-import { type GeoIp, openGeoIp } from '../../shared/geoip.ts'
 import type { ChildContext } from '../../shared/ipc/child.ts'
 import type { Peer, SnapshotRef } from '../../shared/ipc/contract.ts'
-import { countedFetch, createJwksFetch, type Fetch } from './auth/issuers.ts'
-import { TokenVerifier } from './auth/verifier.ts'
+import type { Fetch } from './auth/issuers.ts'
+import type { TokenVerifier } from './auth/verifier.ts'
 import { Credentials } from './credentials.ts'
+import { EdgeEvents } from './edge-events.ts'
+import { EdgePolicy } from './edge-policy.ts'
 import { EdgeSessions } from './edge-sessions.ts'
 import { Exchange } from './exchange.ts'
 import { createHttp } from './http.ts'
@@ -17,20 +17,14 @@ import type { Ingress } from './ingress.ts'
 import type { CoreDeps, McpCore } from './mcp/protocol/types.ts'
 import { Measures } from './measures.ts'
 import { metadata, metadataUrl } from './metadata.ts'
-import { objections } from './objections.ts'
 import { createOrigins, type Origins, preflight } from './origins.ts'
 import { Passthrough } from './passthrough.ts'
 import { PeerLink } from './peers/link.ts'
 import { PeerServer } from './peers/server.ts'
 import { createPipeline, type Pipeline } from './pipeline.ts'
-import { EdgeRecorder } from './record.ts'
-import { chained } from './record-chain.ts'
-import { Spool } from './record-spool.ts'
 import { KeepAlive } from './reply.ts'
-import { ServerAddresses } from './server-addresses.ts'
 import type { Sessions } from './sessions.ts'
-import { SnapshotHolder } from './snapshot.ts'
-import { CallStanding } from './standing.ts'
+import type { SnapshotHolder } from './snapshot.ts'
 import { SyncLink } from './sync-link.ts'
 
 export interface EdgeParts {
@@ -56,26 +50,22 @@ export class Edge {
   readonly #gate = { active: 0, max: 0 }
   readonly #origins: Origins
   readonly #passthrough: Passthrough
-  readonly #jwks: { fetch: Fetch; close(): Promise<void> }
+  readonly #policy: EdgePolicy
   readonly #peers: PeerLink
   readonly #peerServer: PeerServer
   readonly #sessions: EdgeSessions
   #met: Promise<void> | undefined
   readonly #core: McpCore
-  readonly #standing: CallStanding
   readonly #pipeline: Pipeline
   readonly snapshots: SnapshotHolder
   readonly sessions: Sessions
   readonly credentials: Credentials
   readonly verifier: TokenVerifier
-  readonly recorder: EdgeRecorder
-  readonly spool: Spool
-  #geoip: GeoIp | undefined
+  readonly #events: EdgeEvents
   #ingress: Ingress | undefined
   #sync: SyncLink | undefined
   #stats: NodeJS.Timeout | undefined
   readonly #measures: Measures
-  #lost = 0
 
   constructor(context: ChildContext<'proxy'>, parts: EdgeParts) {
     const { config, log } = context
@@ -85,24 +75,15 @@ export class Edge {
     this.#clock = clock
     this.#gate.max = config.limits.concurrent
     this.#origins = createOrigins(config.origin, config.allowedOrigins)
-    this.#jwks = parts.fetch ? { fetch: parts.fetch, close: async () => {} } : createJwksFetch()
-    this.verifier = new TokenVerifier({
+    this.#policy = new EdgePolicy({
+      context,
       clock,
-      trustedIssuerDomains: config.trustedIssuerDomains,
-      fetch: countedFetch(this.#jwks.fetch, (outcome) => this.#measures.jwksRefreshes.inc(outcome)),
+      measures: this.#measures,
+      fetch: parts.fetch,
+      recheck: (objections) => this.#core.recheck(objections),
     })
-    this.snapshots = new SnapshotHolder({
-      maxAgeMs: config.snapshotMaxAgeMs,
-      clock,
-      log,
-      onSwap: (index) => {
-        context.tenant(index.snapshot.tenantId)
-        this.verifier.swap(index)
-        this.#core.recheck(objections(index, this.verifier, clock))
-        this.#standing.look()
-      },
-    })
-    this.#standing = new CallStanding({ clock, verifier: this.verifier, snapshots: this.snapshots })
+    this.snapshots = this.#policy.snapshots
+    this.verifier = this.#policy.verifier
     this.#peers = new PeerLink({ self: config.peer.id, log, maxEventChars: config.limits.responseBytes * 2 })
     this.#sessions = new EdgeSessions({
       link: this.#peers,
@@ -123,22 +104,12 @@ export class Edge {
       log,
       measures: this.#measures,
     })
-    this.spool = new Spool({ dir: config.spoolDir, owner: spoolOwner(config), clock, log })
-    const addresses = new ServerAddresses()
-    this.recorder = new EdgeRecorder({
-      append: chained(randomUUID(), (line) => this.spool.append(line)),
-      clock,
-      random: randomUUID,
-      mcpPath: config.mcpPath,
-      publicPort: config.publicPort,
-      serverAddress: (host) => addresses.of(host),
-      authorization: (principal, serverId) => this.credentials.authorization(principal, serverId),
-    })
+    this.#events = new EdgeEvents(context, clock, this.#measures, this.credentials)
     this.#core = parts.createCore({
       config,
       credentials: this.credentials,
-      recorder: this.recorder,
-      addresses,
+      recorder: this.#events.recorder,
+      addresses: this.#events.addresses,
       sessions: this.sessions,
       sessionLevels: this.sessions,
       sessionNotes: this.#sessions.notes,
@@ -146,7 +117,7 @@ export class Edge {
       measures: this.#measures,
       log,
       clock,
-      standing: this.#standing,
+      standing: this.#policy.standing,
       seals: {
         seal: (purpose, plain) => box.seal(Buffer.from(plain), purpose),
         open: (purpose, sealed) => box.open(sealed, purpose, maxSealedChars)?.toString('utf8'),
@@ -174,7 +145,7 @@ export class Edge {
       verifier: this.verifier,
       sessions: this.sessions,
       core: this.#core,
-      recorder: this.recorder,
+      recorder: this.#events.recorder,
       measures: this.#measures,
       body: {
         bytes: config.limits.bodyBytes,
@@ -192,8 +163,8 @@ export class Edge {
     check('proxy.snapshot', 'starting')
     check('proxy.sync', 'starting')
     check('proxy.peers', 'starting')
-    await this.spool.start()
-    await this.#openGeoIp()
+    await this.#events.start()
+    await this.#policy.openGeoIp()
     this.#sync = new SyncLink({
       socketPath: config.syncSocketPath,
       clock: this.#clock,
@@ -224,7 +195,7 @@ export class Edge {
     await this.#ingress.listen(config.socketPath)
     check('proxy.socket', 'running')
     this.#stats = setInterval(() => {
-      this.#countLost()
+      this.#events.countLost()
       stats(this.stats())
     }, 5_000)
     this.#stats.unref()
@@ -240,16 +211,9 @@ export class Edge {
     return this.#met
   }
 
-  /** The supervisor relays that sync has a snapshot. A bad one is told and the old one kept. */
-  async snapshot(ref: SnapshotRef, confirmedAt: number): Promise<void> {
-    try {
-      await this.snapshots.load(ref, confirmedAt)
-      this.#context.check('proxy.snapshot', 'running')
-    } catch (error) {
-      const fault = Fault.from(error, 'config.invalid')
-      this.#context.log.error({ code: fault.code, detail: fault.detail }, 'snapshot refused')
-      if (!this.snapshots.latest) this.#context.check('proxy.snapshot', 'failing', fault)
-    }
+  /** The supervisor relays that sync has a snapshot. */
+  snapshot(ref: SnapshotRef, confirmedAt: number): Promise<void> {
+    return this.#policy.snapshot(ref, confirmedAt)
   }
 
   stats(): Record<string, string | number> {
@@ -270,8 +234,8 @@ export class Edge {
       peers: this.#peers.size,
       ...(this.#sessions.store?.stats() ?? { sessionStore: 'memory', sessionsActive: this.sessions.known }),
       credentials: this.credentials.cached,
-      eventsDropped: this.spool.dropped,
-      eventsSuppressed: this.recorder.suppressed,
+      eventsDropped: this.#events.dropped,
+      eventsSuppressed: this.#events.recorder.suppressed,
       snapshotVersion: this.snapshots.latest?.snapshot.version ?? 0,
       snapshotAgeMs: Number.isFinite(age) ? age : -1,
       ...this.#pipeline.stats(),
@@ -298,33 +262,11 @@ export class Edge {
       this.#sessions.close(),
       this.#sync?.close(),
       this.#passthrough.close(),
-      this.#jwks.close(),
+      this.#policy.close(),
     ])
     this.#keepAlive.close()
-    this.#standing.close()
-    this.#geoip?.close()
-    await this.spool.close()
-    this.#countLost()
+    await this.#events.close()
     return left
-  }
-
-  /** Without it conditions on place do not hold; everything else goes on. */
-  async #openGeoIp(): Promise<void> {
-    const { config, check, log } = this.#context
-    if (!config.geoipDatabasePath) return
-    try {
-      this.#geoip = await openGeoIp(config.geoipDatabasePath, log)
-      check('proxy.geoip', 'running')
-    } catch (error) {
-      const fault = Fault.from(error, 'config.invalid')
-      log.error({ code: fault.code, detail: fault.detail }, 'no conditions on place hold')
-      check('proxy.geoip', 'failing', fault)
-    }
-  }
-
-  #countLost(): void {
-    this.#measures.eventsLost.add(this.spool.dropped - this.#lost, 'dropped')
-    this.#lost = this.spool.dropped
   }
 
   #link(): SyncLink {
@@ -344,7 +286,7 @@ export class Edge {
       randomUUID(),
       this.#clock.now(),
       this.#keepAlive,
-      this.#geoip?.locate,
+      this.#policy.locate,
     )
     this.#gate.active++
     res.once('close', () => {
@@ -353,10 +295,4 @@ export class Edge {
     })
     void this.#pipeline.run(x)
   }
-}
-
-/** `<worker>-<generation>`, as the socket's name has them: two processes never share a segment. */
-function spoolOwner(config: ChildContext<'proxy'>['config']): string {
-  const generation = /\.(\d+)\.sock$/.exec(basename(config.socketPath))?.[1] ?? String(process.pid)
-  return `${config.worker}-${generation}`
 }
