@@ -1,32 +1,19 @@
 import type { AcmeSettings } from '../../../shared/config/gateway-tls.ts'
 import type { TlsFiles } from '../../../shared/config/tls-files.ts'
 import { Fault } from '../../../shared/faults.ts'
-import { selfSigned } from '../certificates/self-signed.ts'
 import type { CertificateSource, SourceParts } from '../certificates/source.ts'
 import { Challenges } from './challenges.ts'
-import { type AcmeLibrary, explain, loadAcme } from './client.ts'
+import { type AcmeLibrary, bounded, explain, isAccountGone, loadAcme } from './client.ts'
 import { type ChallengeType, orderCertificate } from './order.ts'
-import {
-  describeTrouble,
-  isUrgent,
-  renewalTime,
-  retryWaitMs,
-  shareOf,
-  type Validity,
-  validity,
-  waitUntil,
-} from './schedule.ts'
+import { describeTrouble, isUrgent, longestWaitMs, retryWaitMs, waitUntil } from './schedule.ts'
+import { Served } from './served.ts'
 import { type AcmeState, AcmeStore } from './store.ts'
 
-/** A whole order; the server's own limits are far below. */
-const orderLimitMs = 5 * 60_000
 /** While another process orders; and how long at most between two looks at the clock, which may have been set. */
 const lockedMs = 5_000
 const longestSleepMs = 3_600_000
 /** Where the server's renewal information could not be had. */
 const infoRetryMs = 3_600_000
-/** No wait that is kept is longer: not the server's Retry-After, not the time between two looks at its information. */
-const longestWaitMs = 86_400_000
 
 export interface AcmeParts extends SourceParts {
   /** Whether port 80 is ours to answer on. */
@@ -40,66 +27,55 @@ export interface AcmeParts extends SourceParts {
  */
 export class AcmeCertificates implements CertificateSource {
   readonly challenges: Challenges
-  tls: TlsFiles
   readonly #settings: AcmeSettings
   readonly #parts: AcmeParts
   readonly #store: AcmeStore
+  readonly #served: Served
   readonly #closed = new AbortController()
   #state: AcmeState
   #running: Promise<void>
-  /** What is served was issued, and is not the stopgap. */
-  #issued: boolean
   #library: AcmeLibrary | undefined
   #wake = new AbortController()
-  /** Whatever clocks and servers say, a certificate that was just issued is not ordered again at once. */
-  #notBefore = 0
   /** An operator asked: the wait after a failure is cut short once. */
   #impatient = false
   /** When to ask for renewal information while there is none. */
   #nextInfoTry = 0
 
-  private constructor(
-    settings: AcmeSettings,
-    parts: AcmeParts,
-    store: AcmeStore,
-    tls: TlsFiles,
-    issued: boolean,
-  ) {
+  private constructor(settings: AcmeSettings, parts: AcmeParts, store: AcmeStore, served: Served) {
     this.#settings = settings
     this.#parts = parts
     this.#store = store
     this.challenges = new Challenges(settings.dir)
     this.#state = store.state()
-    this.tls = tls
-    this.#issued = issued
+    this.#served = served
     this.#running = Promise.resolve()
   }
 
-  /**
-   * Serves what the store has, else a stopgap, and begins to look after it. One that has ended is served too: with a stopgap in
-   * its place a restart would turn the alarm off.
-   */
+  /** Serves what the store has, else a stopgap, and begins to look after it. */
   static async open(settings: AcmeSettings, parts: AcmeParts): Promise<AcmeCertificates> {
     const store = new AcmeStore(settings.dir)
     await store.open()
-    const held = store.certificate()
-    const tls = held ?? (await selfSigned(settings.domains, parts.clock.now()))
-    const source = new AcmeCertificates(settings, parts, store, tls, held !== undefined)
+    const served = await Served.open(store, settings.domains, parts.clock.now())
+    const source = new AcmeCertificates(settings, parts, store, served)
     source.#running = source.#lookAfter()
     return source
   }
 
+  get tls(): TlsFiles {
+    return this.#served.tls
+  }
+
   get notice(): string | null {
-    return describeTrouble(this.#state, this.#validity(), this.#due(), this.#parts.clock.now())
+    return describeTrouble(this.#state, this.#served.validity, this.#due(), this.#parts.clock.now())
   }
 
   get figures(): Record<string, string | number> {
     const { failures, issued, lastError } = this.#state
     return {
       acmeIssued: issued,
-      certificateSelfSigned: this.#issued ? 0 : 1,
+      certificateSelfSigned: this.#served.issued ? 0 : 1,
       acmeFailures: this.#due() ? failures : 0,
-      ...(this.#issued ? { certificateRenewal: new Date(this.#renewAt()).toISOString() } : {}),
+      ...(this.#served.issued ? { certificateRenewal: new Date(this.#renewAt()).toISOString() } : {}),
       ...(lastError
         ? { acmeLastError: lastError.text, acmeLastErrorAt: new Date(lastError.at).toISOString() }
         : {}),
@@ -120,16 +96,8 @@ export class AcmeCertificates implements CertificateSource {
     this.#library?.close()
   }
 
-  #validity(): Validity | null {
-    return this.#issued ? validity(this.tls.leaf) : null
-  }
-
-  /** Names that were added to the configuration are ordered at once. */
   #renewAt(): number {
-    const { leaf } = this.tls
-    if (!this.#issued || !this.#settings.domains.every((name) => leaf.checkHost(name))) return 0
-    const notBefore = waitUntil(this.#notBefore, this.#parts.clock.now(), longestWaitMs)
-    return Math.max(notBefore, renewalTime(validity(leaf), shareOf(leaf), this.#renewalInfo()))
+    return this.#served.renewAt(this.#settings.domains, this.#renewalInfo(), this.#parts.clock.now())
   }
 
   #due(): boolean {
@@ -191,7 +159,7 @@ export class AcmeCertificates implements CertificateSource {
     const { clock, log } = this.#parts
     try {
       const { acme } = await this.#load()
-      const tls = await this.#bounded(
+      const tls = await bounded(
         orderCertificate({
           acme,
           settings: this.#settings,
@@ -201,6 +169,8 @@ export class AcmeCertificates implements CertificateSource {
           now: () => clock.now(),
           replaces: this.#renewalInfo()?.certId ?? null,
         }),
+        clock,
+        this.#closed.signal,
       )
       this.#serve(tls)
       await this.#save({
@@ -219,7 +189,7 @@ export class AcmeCertificates implements CertificateSource {
       const known = this.#store.account(this.#settings.directoryUrl) !== undefined
       const accountGone = known && isAccountGone(error)
       if (accountGone) await this.#store.forgetAccount()
-      const certificate = this.#validity()
+      const certificate = this.#served.validity
       const failures = this.#state.failures + 1
       const asked = this.#library?.takeRetryAfterMs() ?? 0
       const usual = retryWaitMs(failures - 1, certificate && certificate.to - now, this.#parts.random)
@@ -252,7 +222,7 @@ export class AcmeCertificates implements CertificateSource {
   }
 
   #infoDueAt(): number {
-    if (!this.#issued) return Number.POSITIVE_INFINITY
+    if (!this.#served.issued) return Number.POSITIVE_INFINITY
     const at = this.#renewalInfo()?.nextCheckAt ?? this.#nextInfoTry
     return waitUntil(at, this.#parts.clock.now(), longestWaitMs)
   }
@@ -267,7 +237,11 @@ export class AcmeCertificates implements CertificateSource {
       const { acme } = await this.#load()
       const found =
         certId &&
-        (await this.#bounded(fetchRenewalInfo(acme, this.#settings.directoryUrl, certId, clock.now())))
+        (await bounded(
+          fetchRenewalInfo(acme, this.#settings.directoryUrl, certId, clock.now()),
+          clock,
+          this.#closed.signal,
+        ))
       if (!found) return
       if (before?.start !== found.info.start && found.info.start < clock.now())
         log.warn({ explanation: found.explanation }, 'the ACME server asks for a renewal now')
@@ -285,19 +259,14 @@ export class AcmeCertificates implements CertificateSource {
   /** Serves what the store holds where that is newer. */
   #adopt(): boolean {
     const held = this.#store.certificate()
-    if (!held || held.cert === this.tls.cert || validity(held.leaf).to <= this.#parts.clock.now())
-      return false
-    if (this.#issued && validity(held.leaf).to < validity(this.tls.leaf).to) return false
+    if (!held || !this.#served.isOlderThan(held, this.#parts.clock.now())) return false
     this.#serve(held)
     return true
   }
 
   #serve(tls: TlsFiles): void {
-    this.tls = tls
-    this.#issued = true
+    this.#served.replace(tls, this.#parts.clock.now())
     this.#nextInfoTry = 0
-    const now = this.#parts.clock.now()
-    this.#notBefore = now + Math.min(3_600_000, (validity(tls.leaf).to - now) / 20)
     this.#parts.onChange(tls)
   }
 
@@ -307,31 +276,4 @@ export class AcmeCertificates implements CertificateSource {
       this.#parts.log.error({ detail: explain(error) }, 'the state of ACME can not be written')
     })
   }
-
-  /** The library takes no signal: what it does after the end goes nowhere. */
-  async #bounded<T>(work: Promise<T>): Promise<T> {
-    const limit = new AbortController()
-    const { promise: aborted, reject } = Promise.withResolvers<never>()
-    const stop = (): void => reject(new Error('front stops'))
-    this.#closed.signal.addEventListener('abort', stop, { once: true })
-    const late = this.#parts.clock
-      .sleep(orderLimitMs, limit.signal)
-      .then(() => reject(new Error(`the ACME server took longer than ${orderLimitMs / 60_000} minutes`)))
-      .catch(() => {})
-    aborted.catch(() => {})
-    try {
-      return await Promise.race([work, aborted])
-    } finally {
-      limit.abort()
-      await late
-      this.#closed.signal.removeEventListener('abort', stop)
-      work.catch(() => {})
-    }
-  }
 }
-
-/** The server does not know or want our account any more (RFC 8555 §6.7, §7.3.6): the next attempt makes a new one. */
-const isAccountGone = (error: unknown): boolean =>
-  /accountDoesNotExist|account.*(not found|not exist|not valid|deactivated|revoked)|no account/i.test(
-    (error as Error).message,
-  )

@@ -1,11 +1,14 @@
 import { readFileSync } from 'node:fs'
 import { Agent } from 'node:https'
 import { rootCertificates } from 'node:tls'
+import type { Clock } from '../../../shared/clock.ts'
 import type { AcmeSettings } from '../../../shared/config/gateway-tls.ts'
 import { Fault } from '../../../shared/faults.ts'
 
 export type Acme = typeof import('acme-client')
 
+/** A whole order; the server's own limits are far below. */
+const orderLimitMs = 5 * 60_000
 const requestTimeoutMs = 15_000
 const maxAnswerBytes = 1 << 20
 
@@ -94,4 +97,31 @@ export function explain(error: unknown): string {
   const said = message?.replace(/\s+/g, ' ').trim()
   const text = said && code && !said.includes(code) ? `${code}: ${said}` : said || code || String(error)
   return text.slice(0, 400)
+}
+
+/** The server does not know or want our account any more (RFC 8555 §6.7, §7.3.6): the next attempt makes a new one. */
+export const isAccountGone = (error: unknown): boolean =>
+  /accountDoesNotExist|account.*(not found|not exist|not valid|deactivated|revoked)|no account/i.test(
+    (error as Error).message,
+  )
+
+/** Work of the library, which takes no signal: what it does after the end goes nowhere. Throws at the limit and when front stops. */
+export async function bounded<T>(work: Promise<T>, clock: Clock, stopping: AbortSignal): Promise<T> {
+  const limit = new AbortController()
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const stop = (): void => reject(new Error('front stops'))
+  stopping.addEventListener('abort', stop, { once: true })
+  const late = clock
+    .sleep(orderLimitMs, limit.signal)
+    .then(() => reject(new Error(`the ACME server took longer than ${orderLimitMs / 60_000} minutes`)))
+    .catch(() => {})
+  aborted.catch(() => {})
+  try {
+    return await Promise.race([work, aborted])
+  } finally {
+    limit.abort()
+    await late
+    stopping.removeEventListener('abort', stop)
+    work.catch(() => {})
+  }
 }

@@ -7,6 +7,9 @@ const spread = 0.04
 /** From here on a certificate whose renewal fails is an alarm: half of the last third is gone. */
 const alarmShare = 1 / 6
 
+/** No wait that is kept is longer: not the server's Retry-After, not the time between two looks at its information. */
+export const longestWaitMs = 86_400_000
+
 export interface Validity {
   /** ms since the epoch. */
   readonly from: number
