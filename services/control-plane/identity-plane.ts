@@ -1,5 +1,4 @@
 import type { FastifyInstance } from 'fastify'
-import type { Provider } from 'oidc-provider'
 import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
@@ -8,14 +7,11 @@ import { createArtefactStore } from './authorization/adapter.ts'
 import { registerAgents } from './authorization/agents.ts'
 import type { IssuancePolicy } from './authorization/gate.ts'
 import { createGrants } from './authorization/grants.ts'
-import { createIdentityAssertions, type IdentityAssertions } from './authorization/identity-assertions.ts'
 import { registerInteractions } from './authorization/interactions.ts'
 import { createSigningKeys, type SigningKeys } from './authorization/keys.ts'
-import { createMetadataDocuments, documentLimits, hostAllowed } from './authorization/metadata-documents.ts'
 import { createPresented } from './authorization/presented.ts'
-import { createProvider } from './authorization/provider.ts'
 import { resumeInteraction } from './authorization/resume.ts'
-import { type Callback, registerAuthorizationServer } from './authorization/routes.ts'
+import { registerAuthorizationServer } from './authorization/routes.ts'
 import { type AuthorizationSettings, authorizationSettings } from './authorization/settings.ts'
 import type { Config } from './config/schema.ts'
 import type { AccessEvents } from './events/access.ts'
@@ -26,7 +22,6 @@ import { type BrowserSessions, createBrowserSessions } from './identity/browser-
 import { createCookieJar } from './identity/cookies.ts'
 import { type BrowserBinding, createBrowserBinding } from './identity/csrf.ts'
 import { createDirectory } from './identity/directory.ts'
-import { createExternalProviders, type ExternalProviders } from './identity/externals.ts'
 import { createGuardedFetch, type GuardedFetch } from './identity/guarded-fetch.ts'
 import { createIdpTokens, type IdpTokenStore } from './identity/idp-tokens.ts'
 import { createLockout } from './identity/lockout.ts'
@@ -37,6 +32,7 @@ import { registerIdentity } from './identity/routes.ts'
 import { createAssertionReplay } from './identity/saml/replay.ts'
 import { createSignIn } from './identity/sign-in.ts'
 import type { ExternalProvider } from './identity/types.ts'
+import { createRunning, type Running } from './identity-running.ts'
 import { registerAssets } from './pages/layout.ts'
 import type { DatabaseSync } from './store/database.ts'
 import type { Sealer } from './store/sealer.ts'
@@ -84,17 +80,6 @@ export interface IdentityPlane {
   /** Deletes what has expired. */
   sweep(): void
   close(): Promise<void>
-}
-
-interface Running {
-  readonly config: Config
-  readonly settings: AuthorizationSettings
-  readonly provider: Provider
-  readonly callback: Callback
-  readonly externals: ExternalProviders
-  readonly assertions: IdentityAssertions
-  /** Everything with connections of its own. */
-  readonly outbound: readonly { close(): Promise<void> }[]
 }
 
 const defaultGraceMs = 10_000
@@ -193,6 +178,8 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
     signedOut,
   })
 
+  const parts = { ...deps, refuse, keys, store, grants, accounts, cookies, fetch, replay }
+
   return {
     sessions,
     accounts,
@@ -234,51 +221,13 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
     },
     check: (config) => void settingsOf(config),
     prepare: async (config) => {
-      const settings = settingsOf(config)
-      const assertions = createIdentityAssertions({ db, clock, config, ...settings })
-      const documentFetch = createGuardedFetch(settings.clientDocuments.allowedNetworks, documentLimits)
-      const documents = createMetadataDocuments({
-        fetch: documentFetch,
-        clock,
-        log,
-        allowed: (id) =>
-          settings.clientDocuments.enabled &&
-          (settings.clientDocumentUrls.has(id) || hostAllowed(id, settings.clientDocuments.allowedDomains)),
-      })
-      const provider = createProvider({
-        settings,
-        documents,
-        assertions,
-        audit,
-        refuse,
-        events,
-        revoke,
-        keys,
-        store,
-        grants,
-        accounts,
-        policy,
-        cookies,
-        fetch,
-        log,
-      })
-      const externals = await createExternalProviders(config.identityProviders, {
-        db,
-        sealer,
-        clock,
-        issuer,
-        replay,
-        fetch: deps.idpFetch,
-      })
+      const next = await createRunning(parts, config, settingsOf(config))
       const directories = config.identityProviders.filter((idp) => idp.type === 'directory')
       const commit = await directory.prepare(directories)
-      const handler = provider.callback()
-      const callback: Callback = async (request, response) => void (await handler(request, response))
       return () => {
         commit()
         const former = running
-        const outbound = [...externals.byId.values(), assertions, documentFetch]
-        running = { config, settings, provider, callback, externals, assertions, outbound }
+        running = next
         for (const connections of former?.outbound ?? []) {
           connections.close().catch((err: unknown) => log.debug({ err }, 'closing outbound connections'))
         }
