@@ -150,7 +150,7 @@ export class AcmeCertificates implements CertificateSource {
       this.#impatient = false
       await this.#order()
     } finally {
-      await release()
+      await this.#written(release())
     }
     return true
   }
@@ -188,7 +188,7 @@ export class AcmeCertificates implements CertificateSource {
       const now = clock.now()
       const known = this.#store.account(this.#settings.directoryUrl) !== undefined
       const accountGone = known && isAccountGone(error)
-      if (accountGone) await this.#store.forgetAccount()
+      if (accountGone) await this.#written(this.#store.forgetAccount())
       const certificate = this.#served.validity
       const failures = this.#state.failures + 1
       const asked = this.#library?.takeRetryAfterMs() ?? 0
@@ -242,7 +242,11 @@ export class AcmeCertificates implements CertificateSource {
           clock,
           this.#closed.signal,
         ))
-      if (!found) return
+      if (!found) {
+        // What an authority without such a service is not asked any more counts no more.
+        if (before) await this.#save({ ...this.#store.state(), renewalInfo: null })
+        return
+      }
       if (before?.start !== found.info.start && found.info.start < clock.now())
         log.warn({ explanation: found.explanation }, 'the ACME server asks for a renewal now')
       await this.#save({
@@ -272,8 +276,13 @@ export class AcmeCertificates implements CertificateSource {
 
   async #save(state: AcmeState): Promise<void> {
     this.#state = state
-    await this.#store.saveState(state).catch((error) => {
-      this.#parts.log.error({ detail: explain(error) }, 'the state of ACME can not be written')
+    await this.#written(this.#store.saveState(state))
+  }
+
+  /** A folder that can not be written now must not be the end of renewals. */
+  async #written(change: Promise<void>): Promise<void> {
+    await change.catch((error: unknown) => {
+      this.#parts.log.error({ detail: explain(error) }, 'the folder of ACME can not be written')
     })
   }
 }

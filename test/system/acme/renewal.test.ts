@@ -259,32 +259,36 @@ t.test('an order that a dead process left behind does not block', async (t) => {
 })
 
 t.test('the server’s renewal information moves the renewal (RFC 9773)', async (t) => {
-  const { open, pebble, dir, clock, issued, served, lines } = await scene(t)
+  const { open, pebble, dir, clock, issued, idle, served, lines } = await scene(t)
   const asked: string[] = []
-  let window = { start: 20, end: 30 }
+  let window: { start: number; end: number } | null = { start: 20, end: 30 }
+  let directories = 0
   const { cert, key } = await certificateOf(dir)
   // Pebble of this package has no such service: its directory, with one added.
   const directory = createServer({ cert, key }, (request, response) => {
     const path = request.url ?? ''
-    if (path.startsWith('/renewal-info/')) {
+    if (path.startsWith('/renewal-info/') && window) {
+      const { start, end } = window
       asked.push(path.slice('/renewal-info/'.length))
       const at = (days: number): string => new Date(clock.now() + days * day).toISOString()
       response.writeHead(200, { 'content-type': 'application/json', 'retry-after': '21600' })
       response.end(
         JSON.stringify({
-          suggestedWindow: { start: at(window.start), end: at(window.end) },
+          suggestedWindow: { start: at(start), end: at(end) },
           explanationURL: 'https://ca.example.test/why',
         }),
       )
       return
     }
+    directories++
     httpsGet(pebble.directoryUrl, { ca: cert }, async (answer) => {
       const parts: Buffer[] = []
       for await (const part of answer) parts.push(part as Buffer)
       const body = JSON.parse(Buffer.concat(parts).toString())
       const { port } = directory.address() as { port: number }
       response.writeHead(200, { 'content-type': 'application/json' })
-      response.end(JSON.stringify({ ...body, renewalInfo: `https://127.0.0.1:${port}/renewal-info` }))
+      const renewalInfo = window ? { renewalInfo: `https://127.0.0.1:${port}/renewal-info` } : {}
+      response.end(JSON.stringify({ ...body, ...renewalInfo }))
     })
   })
   directory.listen(0, '127.0.0.1')
@@ -311,6 +315,20 @@ t.test('the server’s renewal information moves the renewal (RFC 9773)', async 
     lines.find(({ msg }) => /asks for a renewal now/.test(msg)),
     { explanation: 'https://ca.example.test/why' },
   )
+
+  window = { start: 20, end: 30 }
+  clock.advance(2 * 3_600_000)
+  await idle()
+  const suggested = source.figures.certificateRenewal
+  window = null
+  clock.advance(6 * 3_600_000 + 1_000)
+  directories = 0
+  await idle()
+  t.ok(
+    directories > 0 && directories < 3,
+    `an authority that has no such service any more: asked ${directories} times`,
+  )
+  t.not(source.figures.certificateRenewal, suggested, 'the usual time counts again')
 })
 
 t.test('an OCSP answer is stapled while it is good', async (t) => {
