@@ -45,3 +45,5 @@ const server = createServer((request, response) => {
 server.keepAliveTimeout = 60_000
 server.listen(0, '127.0.0.1', () => console.log(`port ${(server.address() as { port: number }).port}`))
 process.on('SIGTERM', () => process.exit(0))
+// Ends with the run, however that ends.
+process.stdin.resume().on('end', () => process.exit(0))
