@@ -1,4 +1,5 @@
-import type { AccessPolicy, Block, ContentGuard, Snapshot } from '../wire/snapshot.ts'
+import type { ContentGuard } from '../wire/content-security.ts'
+import type { AccessPolicy, Block, Snapshot } from '../wire/snapshot.ts'
 import { type CompiledCondition, compileCondition } from './conditions.ts'
 import { type CompiledToolAccess, compileToolAccess } from './tool-access.ts'
 import type { CompiledPolicy, PolicyIndex } from './types.ts'

@@ -1,4 +1,4 @@
-import type { ToolAccessControl } from '../wire/snapshot.ts'
+import type { ToolAccessControl } from '../wire/content-security.ts'
 import { compileGlob, type Glob, maxGlobChars } from './glob.ts'
 
 export type Control = 'visible' | 'invocable'

@@ -1,8 +1,8 @@
+import type { ContentGuard } from '../wire/content-security.ts'
 import type {
   AccessPolicy,
   Block,
   ClientWorkload,
-  ContentGuard,
   ServerWorkload,
   Snapshot,
   TrustProvider,

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
+import { clientIdentityTypes } from '../../../shared/wire/snapshot.ts'
 import { isCidr, networks } from './fields.ts'
 import type { Secret } from './secret.ts'
 
@@ -69,19 +70,7 @@ export function createRegisteredClient<S extends z.ZodType<Secret>>(secret: S) {
 
 export const clientIdentity = z
   .strictObject({
-    type: z.enum([
-      'oauthRedirectUri',
-      'oauthClientId',
-      'aembitClientId',
-      'cimdClientId',
-      'oauthScope',
-      'oidcIdTokenIssuer',
-      'oidcIdTokenSubject',
-      'oidcIdTokenAudience',
-      'oidcIdToken',
-      'sourceIPAddress',
-      'hostname',
-    ]),
+    type: z.enum([...clientIdentityTypes, 'hostname']),
     /** The claim that `oidcIdToken` is about. */
     key: z.string().min(1).max(200).optional(),
     value: z.string().min(1).max(2000),

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { compileCel } from '../../../shared/policy/cel.ts'
 import { globProblem } from '../../../shared/policy/glob.ts'
 import { isTimeZone, minutesOf, weekDays } from '../../../shared/policy/time.ts'
-import { guardPhases } from '../../../shared/wire/snapshot.ts'
+import { guardPhases } from '../../../shared/wire/content-security.ts'
 import { id, networks, text, webUrl } from './fields.ts'
 import type { Secret } from './secret.ts'
 

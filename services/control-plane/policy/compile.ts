@@ -1,10 +1,5 @@
-import type {
-  ClientWorkload,
-  ContentSecurity,
-  Issuer,
-  ServerWorkload,
-  Snapshot,
-} from '../../../shared/wire/snapshot.ts'
+import type { ContentSecurity } from '../../../shared/wire/content-security.ts'
+import type { ClientWorkload, Issuer, ServerWorkload, Snapshot } from '../../../shared/wire/snapshot.ts'
 import { snapshotSchema } from '../../../shared/wire/snapshot.ts'
 import type { AccessPolicyConfig, Config } from '../config/schema.ts'
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { GuardPhase } from '../../../shared/wire/snapshot.ts'
+import type { GuardPhase } from '../../../shared/wire/content-security.ts'
 import type { Checked, Dialect, GuardAnswer } from './types.ts'
 
 /**

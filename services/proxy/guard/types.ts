@@ -1,4 +1,4 @@
-import type { GuardPhase } from '../../../shared/wire/snapshot.ts'
+import type { GuardPhase } from '../../../shared/wire/content-security.ts'
 
 /** What a guard looks at, and in whose name it goes. */
 export interface Checked {

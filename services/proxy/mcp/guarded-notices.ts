@@ -1,5 +1,5 @@
 import type { Decision } from '../../../shared/policy.ts'
-import type { ContentGuard, GuardPhase } from '../../../shared/wire/snapshot.ts'
+import type { ContentGuard, GuardPhase } from '../../../shared/wire/content-security.ts'
 import { looksAt } from '../guard/guards.ts'
 import type { Checked } from '../guard/types.ts'
 import type { Context } from './context.ts'

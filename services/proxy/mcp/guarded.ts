@@ -1,6 +1,6 @@
 import { Fault } from '../../../shared/faults.ts'
 import type { Decision } from '../../../shared/policy.ts'
-import type { ContentGuard } from '../../../shared/wire/snapshot.ts'
+import type { ContentGuard } from '../../../shared/wire/content-security.ts'
 import { type Guarded, looksAt } from '../guard/guards.ts'
 import type { Checked } from '../guard/types.ts'
 import type { Context } from './context.ts'

@@ -2,7 +2,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
-import type { ContentGuard, ContentSecurity, Snapshot } from '../../../shared/wire/snapshot.ts'
+import type { ContentGuard, ContentSecurity } from '../../../shared/wire/content-security.ts'
+import type { Snapshot } from '../../../shared/wire/snapshot.ts'
 import { type Handler, post, startLegacy } from './legacy-server.ts'
 import { startRig } from './rig.ts'
 

@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
-import type { AccessCondition, Snapshot, ToolAccessControl } from '../../../shared/wire/snapshot.ts'
+import type { ToolAccessControl } from '../../../shared/wire/content-security.ts'
+import type { AccessCondition, Snapshot } from '../../../shared/wire/snapshot.ts'
 import { proves } from '../../requirements.ts'
 import { type Handler, ok, post, startLegacy } from './legacy-server.ts'
 import { modernMeta } from './modern-server.ts'

@@ -1,4 +1,5 @@
-import type { GuardPhase, ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { GuardPhase } from '../../../../shared/wire/content-security.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import type { Guarded } from '../../guard/guards.ts'
 import type { Access } from '../access.ts'
 import { kinds, type ListKind, type ServerListing } from '../catalogue.ts'

@@ -1,6 +1,7 @@
 import type { Clock } from '../../../../shared/clock.ts'
 import type { Circumstances, PolicyIndex } from '../../../../shared/policy.ts'
-import type { ContentGuard, ServerWorkload } from '../../../../shared/wire/snapshot.ts'
+import type { ContentGuard } from '../../../../shared/wire/content-security.ts'
+import type { ServerWorkload } from '../../../../shared/wire/snapshot.ts'
 import { type Guards, looksAt } from '../../guard/guards.ts'
 import type { Access } from '../access.ts'
 import type { Answered, Flights } from '../flight.ts'
