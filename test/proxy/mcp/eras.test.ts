@@ -182,3 +182,42 @@ t.test('methods of the other era and of nobody are unknown', async (t) => {
   }
   t.same((await post(rig, 'ping')).last, { jsonrpc: '2.0', id: 1, result: {} })
 })
+
+t.test(
+  'one person’s refused credential says nothing of another’s, also where both ask at once',
+  async (t) => {
+    proves(t, 'MCP-ERA-03')
+    const rig = await startRig()
+    const modern = await startScripted(() => hello)
+    const { promise: both, resolve: reached } = Promise.withResolvers<void>()
+    const gate = await startUpstream((request, body, response) => {
+      // The first question is answered when the other one waits for it.
+      void both.then(async () => {
+        if (request.headers.authorization !== 'Bearer bob') return response.writeHead(401).end()
+        const headers = request.headers as Record<string, string>
+        const answer = await fetch(modern.url, { method: 'POST', headers, body })
+        response.writeHead(answer.status, { 'content-type': 'application/json' }).end(await answer.text())
+      })
+    })
+    t.teardown(async () => {
+      await Promise.all([rig.close(), gate.close(), modern.close()])
+    })
+    const rejected: string[] = []
+    let asked = 0
+    rig.credentials.answer = (_server, refused, { subject }) => {
+      if (refused !== undefined) rejected.push(subject)
+      if (++asked === 2) setTimeout(reached, 50)
+      const headers = [{ name: 'Authorization', value: `Bearer ${subject}` }]
+      return refused === undefined
+        ? { kind: 'headers', headers, expiresAt: null, credentialProviderId: 'p' }
+        : { kind: 'denied', by: 'provider', reason: 'credential_rejected' }
+    }
+    rig.setServers([{ prefix: 'a', url: gate.url, credential: 'required' }])
+    const call = async (who: string) =>
+      (await post(rig, 'tools/call', { name: 'a_go' }, { 'x-subject': who })).last
+    const [anns, bobs] = await Promise.all([call('ann'), call('bob')])
+    t.ok(anns?.error)
+    t.match(bobs?.result, { content: [{ text: 'modern' }] })
+    t.same(rejected, ['ann'])
+  },
+)

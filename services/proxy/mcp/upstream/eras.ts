@@ -10,7 +10,7 @@ import { Stop } from '../stop.ts'
 import { isModernCode } from './answers.ts'
 import { type Exchanged, exchange } from './exchange.ts'
 import type { Headers, UpstreamHttp } from './http.ts'
-import { modernMessage, type Party, refuseUnauthorized } from './request.ts'
+import { InsufficientScope, modernMessage, type Party, refuseUnauthorized, Unauthorized } from './request.ts'
 
 export interface Verdict {
   readonly era: Era
@@ -106,16 +106,21 @@ export function createEras(deps: {
         }
         return held.verdict
       }
-      let asking = first.get(url)
-      if (!asking) {
-        asking = probe(server, party, credential)
-          .then((fresh) => {
-            known.set(url, fresh)
-            return fresh.verdict
-          })
-          .finally(() => first.delete(url))
-        first.set(url, asking)
+      const ask = async (): Promise<Verdict> => {
+        const fresh = await probe(server, party, credential)
+        known.set(url, fresh)
+        return fresh.verdict
       }
+      const joined = first.get(url)
+      if (joined) {
+        return joined.catch((error: unknown) => {
+          // Whether a credential is good is one person's matter.
+          if (error instanceof Unauthorized || error instanceof InsufficientScope) return ask()
+          throw error
+        })
+      }
+      const asking = ask().finally(() => first.delete(url))
+      first.set(url, asking)
       return asking
     },
     doubt({ url }, verdict) {
