@@ -56,6 +56,14 @@ export const mcp = {
       source: 'MCP 2025-11-25 basic/transports, Session Management',
       text: 'A session that a server forgot, restarted or not, is opened anew by the gateway and the request answered, for every method.',
     },
+    'MCP-SESSION-GONE-02': {
+      source: 'MCP 2025-11-25 basic/transports, Session Management',
+      text: 'A session at a server that nobody uses is ended, and never under a call that runs.',
+    },
+    'MCP-SESSION-GONE-03': {
+      source: 'MCP 2025-11-25 basic/transports, Session Management',
+      text: 'What still runs for a client that ended its session opens none at a server.',
+    },
     'MCP-TASK-NOTICE-01': {
       source: 'MCP extension io.modelcontextprotocol/tasks, Status Notifications',
       text: 'A client that listens for its tasks is told of them under the ids it knows, of no other, and as far as policy lets their tools be used.',

@@ -103,6 +103,10 @@ export const policy = {
       source: 'Documented surface: content security checks outputs of calls',
       text: 'What a server says beside its answer goes around no guard: progress and log messages are looked at, or come without words.',
     },
+    'POLICY-GUARD-10': {
+      source: 'RFC 8259, 4: names within an object',
+      text: 'A client gets what a guard looked at, not the bytes that it was read from.',
+    },
     'POLICY-GUARD-08': {
       source: 'OWASP SSRF prevention',
       text: 'A guard in private space that its networks do not open is not asked.',

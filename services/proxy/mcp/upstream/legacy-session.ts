@@ -18,6 +18,8 @@ export interface LegacySession {
   readonly capabilities: JsonObject
   /** What another process needs to go on with it; undefined where the session lives on a stream of ours. */
   readonly kept: KeptUpstream | undefined
+  /** Something waits for an answer of it. */
+  readonly busy: boolean
   /** The log level that the server was told, if any. */
   logLevel: string | undefined
   /** Every header of a request in this session. Built once per credential. */
@@ -44,6 +46,7 @@ export function createSession(
     'mcp-protocol-version': protocolVersion,
   }
   let builtFor: Headers | undefined
+  let running = 0
   let built = legacyHeaders({}, own)
   return {
     server,
@@ -51,6 +54,9 @@ export function createSession(
     stateful: channel !== undefined || id !== undefined,
     get closed() {
       return channel?.closed ?? false
+    },
+    get busy() {
+      return running > 0
     },
     capabilities,
     kept: channel ? undefined : opened,
@@ -62,12 +68,16 @@ export function createSession(
       return built
     },
     listen: channel && ((listener) => channel.listen(listener)),
-    exchange: (options) =>
-      channel
-        ? channel.exchange(options)
-        : exchange(http, server, options).catch((error: unknown) => {
-            if (error instanceof BrokenStream) return resume(http, server, options, error)
-            throw error
-          }),
+    async exchange(options) {
+      running++
+      try {
+        return await (channel ? channel.exchange(options) : exchange(http, server, options))
+      } catch (error) {
+        if (!channel && error instanceof BrokenStream) return await resume(http, server, options, error)
+        throw error
+      } finally {
+        running--
+      }
+    },
   }
 }

@@ -27,7 +27,7 @@ export interface LegacySessions {
   current(party: Party, server: ServerWorkload): LegacySession | undefined
   /** Those that are open for one downstream party. */
   openOf(binding: string): readonly LegacySession[]
-  /** Ends those of one downstream party at their servers. */
+  /** Ends those of one downstream party at their servers; no other is opened for it any more. */
   end(binding: string): Promise<void>
   /** Ends one that another process opened. */
   endKept(server: ServerWorkload, kept: KeptUpstream, credential: Headers): Promise<void>
@@ -47,6 +47,9 @@ type Slots = Map<string, Slot>
 const maxParties = 50_000
 /** Clients without a session id leave no sign when they go, so what is held for them is given back sooner. */
 const statelessIdleMs = 15 * 60_000
+/** What still runs for a client that ended its session opens no other one, for this long. */
+const endedMs = 10 * 60_000
+
 export function createLegacySessions(deps: {
   http: UpstreamHttp
   config: ConfigOf['proxy']
@@ -59,19 +62,22 @@ export function createLegacySessions(deps: {
   /** The client ended its session, at another gateway. */
   onEnded(binding: string): void
 }): LegacySessions {
-  const { http, config, notes, onOpen, onEnded } = deps
+  const { http, config, clock, notes, onOpen, onEnded } = deps
   const { sessionsReinitialized, sessionsRestored } = http.measures
   const open = createOpening(deps)
   const idleMs = config.sessionIdleTtlSecs * 1000
   const parties = new LRUCache<string, Slots>({
     max: maxParties,
     ttl: idleMs,
+    perf: clock,
     updateAgeOnGet: true,
     // Whatever pushed it out, the servers need not keep it.
     dispose: (slots, _binding, reason) => {
       if (reason !== 'set') void endAll(slots)
     },
   })
+
+  const ended = new LRUCache<string, true>({ max: 10_000, ttl: endedMs, perf: clock })
 
   async function close(session: LegacySession): Promise<void> {
     if (!session.stateful || session.closed) return
@@ -147,6 +153,7 @@ export function createLegacySessions(deps: {
 
   return {
     get(party, server, credential, gone) {
+      if (ended.has(party.binding)) return Promise.reject(new Fault('session.unknown'))
       const slot = slotOf(party, server.id)
       const { session } = slot
       // Of several calls that found the same session gone, the first opens the next one for all. A server that moved
@@ -181,6 +188,7 @@ export function createLegacySessions(deps: {
         session && !session.closed ? [session] : [],
       ),
     async end(binding) {
+      ended.set(binding, true)
       const slots = parties.peek(binding)
       if (!slots) return
       const ending = endAll(new Map(slots))
@@ -194,6 +202,9 @@ export function createLegacySessions(deps: {
       await close(session)
     },
     sweep: () => {
+      // A call may run for longer than nobody begins another: reading counts as a use.
+      for (const [binding, slots] of parties.entries())
+        if ([...slots.values()].some(({ session }) => session?.busy)) parties.get(binding)
       parties.purgeStale()
     },
     async close(ms) {
