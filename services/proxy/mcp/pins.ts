@@ -90,8 +90,15 @@ export async function admitDefinition(
 ): Promise<void> {
   const { toolPinning } = server
   if (!toolPinning || (toolPinning.mode !== 'hold' && toolPinning.newTools !== 'hold')) return
-  const { items } = await deps.catalogue.list('tools', server, party, flight.stop)
+  const { items, outcome, fault } = await deps.catalogue.list('tools', server, party, flight.stop)
   const tool = items.find((item) => item.name === name)
+  // Unread is not approved. (Without an account there is nothing to read, and the call itself answers with the link.)
+  if (!tool && (outcome === 'error' || outcome === 'timeout')) {
+    throw new Fault('tool.held', {
+      detail: `the definitions of ${server.id} could not be read: ${fault?.detail ?? outcome}`,
+      data: { name: String(params.name), retry: true },
+    })
+  }
   // What the server does not list has no definition that anybody read: the server knows whether it exists.
   if (!tool || !isHeld(server, stateOf(server, tool))) return
   throw new Fault('tool.held', {

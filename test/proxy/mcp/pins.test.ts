@@ -2,6 +2,7 @@ import t from 'tap'
 import { digestOf } from '../../../services/proxy/mcp/pins.ts'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
 import type { ServerWorkload } from '../../../shared/wire/snapshot.ts'
+import { proves } from '../../requirements.ts'
 import { post } from './legacy-server.ts'
 import { startScripted } from './modern-server.ts'
 import { startRig } from './rig.ts'
@@ -126,4 +127,22 @@ t.test('new tools: taken and told, or held until an administrator approves them'
     ['a_other'],
   )
   t.equal((await post(shut.rig, 'tools/call', { name: 'a_go' })).last.error?.code, 4030)
+})
+
+t.test('hold: definitions that can not be read are not approved', async (t) => {
+  proves(t, 'PIN-01')
+  const rig = await startRig()
+  const server = await startScripted(({ method }) =>
+    method === 'tools/list'
+      ? { error: { code: -32603, message: 'no list today' } }
+      : { result: { content: [{ type: 'text', text: 'ran' }] } },
+  )
+  t.teardown(() => Promise.all([rig.close(), server.close()]))
+  const set = (mode: 'hold' | 'flag') =>
+    rig.setServers([{ prefix: 'a', url: server.url, toolPinning: { mode, newTools: 'approve', approved } }])
+  set('hold')
+  const { last } = await post(rig, 'tools/call', { name: 'a_go' })
+  t.match(last.error, { code: 4030, data: { retry: true } })
+  set('flag')
+  t.ok((await post(rig, 'tools/call', { name: 'a_go' })).last.result)
 })
