@@ -89,12 +89,16 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
       asking && !answer.parked
         ? await inspectQuestions(context, decision, aboutOf(target), inspected)
         : inspected
-    if (result.isError === true) record(200, 'the tool reported an error', 'tool.error', seen?.verdict)
-    else record(200, undefined, undefined, seen?.verdict)
-    const untouched = result === given && answer.text !== undefined ? answer.text : undefined
+    const settle = (answered: Relayed): Relayed => {
+      if (result.isError === true) record(200, 'the tool reported an error', 'tool.error', seen?.verdict)
+      else record(200, undefined, undefined, seen?.verdict)
+      return answered
+    }
+    // What a guard saw is what goes on: of two members of one name the text has both.
+    const untouched = seen === undefined && result === given ? answer.text : undefined
     if (call.era === 'legacy' && answer.era === 'legacy' && untouched !== undefined && isPlain(result)) {
       const text = withId(untouched, answer.response.id, call.message.id)
-      return text === undefined ? { result } : { result, text }
+      return settle(text === undefined ? { result } : { result, text })
     }
     const principalKey = principalKeyOf(call.principal)
     if (result.resultType === 'task' && !context.party.tasks) {
@@ -102,7 +106,7 @@ export async function relay(context: Context, target: RelayTarget): Promise<Rela
     }
     const asks = call.era === 'modern' && result.resultType === 'input_required' && !answer.parked
     const passed = asks ? context.states.wrap(call, server.id, result, principalKey) : result
-    return { result: shapeResult(method, passed, call.era, context.info) }
+    return settle({ result: shapeResult(method, passed, call.era, context.info) })
   } catch (error) {
     if (error instanceof AuthorizationRequired) {
       record(200, 'the user has to connect an account first', 'credential.authorization_required')

@@ -2,6 +2,7 @@ import t from 'tap'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
 import { proves } from '../../requirements.ts'
 import { aidr, hook, json, startGuard, world } from './guard-rig.ts'
+import { open } from './legacy-server.ts'
 
 t.test('AIDR sees listings, arguments and results, in the shape of its API', async (t) => {
   proves(t, 'POLICY-GUARD-03')
@@ -206,4 +207,26 @@ t.test('a guard in private space that its networks do not open is not asked', as
   const { call } = await world(t, [hook(guard.url, { allowedNetworks: [] })])
   t.ok((await call({ q: 'x' })).error)
   t.equal(guard.asked.length, 0)
+})
+
+t.test('what a guard saw is what the client gets, whatever else the text says', async (t) => {
+  proves(t, 'POLICY-GUARD-10')
+  const guard = await startGuard(t, () => ({ decision: 'allow' }))
+  const twice = '"content":[{"type":"text","text":"unseen"}],"content":[{"type":"text","text":"seen"}]'
+  const { rig, call } = await world(t, [hook(guard.url, { checks: ['output'] })], (body, response) => {
+    response
+      .writeHead(200, { 'content-type': 'application/json' })
+      .end(`{"jsonrpc":"2.0","id":${body.id},"result":{${twice}}}`)
+  })
+  const { session } = await open(rig, {})
+  const answer = await fetch(rig.url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...session },
+    body: '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"crm_find","arguments":{}}}',
+  })
+  const text = await answer.text()
+  t.match(text, /"seen"/)
+  t.notMatch(text, /unseen/)
+  t.match((await call({})).result, { content: [{ text: 'seen' }] })
+  t.match(guard.asked[0]?.body, { content: { content: [{ text: 'seen' }] } })
 })
