@@ -58,6 +58,21 @@ export function corsHeaders(origin: string): Record<string, string> {
   }
 }
 
+const allowedHeaders = [
+  ...['Authorization', 'Content-Type', 'Accept', 'Last-Event-ID'],
+  ...['Mcp-Session-Id', 'MCP-Protocol-Version', 'Mcp-Method', 'Mcp-Name'],
+  ...['traceparent', 'tracestate', 'baggage'],
+]
+const maxParamHeaders = 32
+
+/** A tool names such headers itself (MCP 2026-07-28, streamable HTTP, custom headers): those of the request that is asked for. */
+function paramHeaders(asked: string | undefined): string[] {
+  const names = (asked ?? '').split(',').map((name) => name.trim())
+  return names
+    .filter((name) => /^mcp-param-[!#$%&'*+.^_`|~0-9a-z-]{1,128}$/i.test(name))
+    .slice(0, maxParamHeaders)
+}
+
 /** OPTIONS on the MCP path (Fetch standard, CORS preflight): it carries no token, so Origin alone decides. */
 export function preflight(
   origins: Origins,
@@ -73,8 +88,10 @@ export function preflight(
       allow: 'POST, DELETE, OPTIONS',
       ...(origin === undefined ? {} : corsHeaders(origin)),
       'access-control-allow-methods': 'POST, DELETE',
-      'access-control-allow-headers':
-        'Authorization, Content-Type, Accept, Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID',
+      'access-control-allow-headers': [
+        ...allowedHeaders,
+        ...paramHeaders(req.headers['access-control-request-headers']),
+      ].join(', '),
       'access-control-max-age': '600',
     })
   }

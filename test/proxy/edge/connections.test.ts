@@ -182,13 +182,14 @@ t.test('browsers: preflight and headers for allowed origins alone', async (t) =>
       headers: {
         origin,
         'access-control-request-method': 'POST',
-        'access-control-request-headers': 'authorization',
+        'access-control-request-headers': 'authorization,mcp-param-region, x-evil,mcp-param-a b',
       },
     })
   const good = await preflight('https://app.test')
   t.equal(good.status, 204)
   t.equal(good.headers['access-control-allow-origin'], 'https://app.test')
-  t.match(String(good.headers['access-control-allow-headers']), /Authorization.*Mcp-Session-Id/)
+  const allowed = String(good.headers['access-control-allow-headers'])
+  t.match(allowed, /Authorization.*Mcp-Session-Id.*, mcp-param-region$/, 'and what a tool wants in headers')
   const bad = await preflight('https://evil.test')
   t.equal(bad.status, 403)
   t.equal(bad.headers['access-control-allow-origin'], undefined)
