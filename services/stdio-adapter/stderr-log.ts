@@ -10,8 +10,10 @@ const windowMs = 10_000
  * without the secrets it was started with.
  */
 export function stderrLog(log: Logger, secrets: readonly string[], now: () => number) {
-  // Short values would blank out ordinary words.
-  const hidden = secrets.filter((secret) => secret.length >= 6)
+  // Lines are looked at one by one, so are those of a key. Short values would blank out ordinary words.
+  const hidden = secrets
+    .flatMap((secret) => [secret, ...secret.split(/\r?\n/)])
+    .filter((secret) => secret.length >= 6)
   let windowStart = 0
   let written = 0
   let left = 0

@@ -2,6 +2,8 @@ import { mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { stderrLog } from '../../services/stdio-adapter/stderr-log.ts'
+import type { Logger } from '../../shared/log.ts'
 import { post } from '../proxy/mcp/legacy-server.ts'
 import { modernMeta } from '../proxy/mcp/modern-server.ts'
 import { type Rig, startRig } from '../proxy/mcp/rig.ts'
@@ -108,6 +110,15 @@ t.test("the person's credential is a variable of their process; a new one is a n
   t.match(textOf(await post(rig, 'tools/call', { name: 's_env' }, ann)), { API_TOKEN: 'secret-of-ann-2' })
   await until(() => adapter.log.some(({ stderr }) => String(stderr).startsWith('started with')))
   t.notMatch(JSON.stringify(adapter.log), /secret-of-ann/, 'no credential in the log')
+})
+
+t.test('a secret of several lines stays out of the log line by line', async (t) => {
+  proves(t, 'MCP-STDIO-03')
+  const lines: string[] = []
+  const log = { info: ({ stderr }: { stderr: string }) => void lines.push(stderr) } as unknown as Logger
+  const key = '-----BEGIN KEY-----\nMIIEvQIBADAN\r\nBgkqhkiG9w0B\n-----END KEY-----\n'
+  stderrLog(log, [key], () => 0)(Buffer.from(`my key:\n${key}done\n`))
+  t.same(lines, ['my key:', '•••', '•••', '•••', '•••', 'done'])
 })
 
 t.test('a server that ends is started again by the next call; the one that ran fails at once', async (t) => {
