@@ -141,7 +141,8 @@ export class Spool {
   async #write(block: Block): Promise<void> {
     this.#segment ??= await this.#open()
     const segment = this.#segment
-    await segment.handle.write(block.bytes, 0, block.used)
+    // Unlike `write` it does not stop half-way.
+    await segment.handle.appendFile(block.bytes.subarray(0, block.used))
     segment.bytes += block.used
     this.written += block.lines
     if (segment.bytes >= sealBytes) await this.#seal(segment)

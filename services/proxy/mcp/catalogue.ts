@@ -55,6 +55,8 @@ const longestFreshMs = 5 * 60_000
 const lastGoodMs = 12 * 60 * 60_000
 const maxPages = 100
 const maxItems = 5_000
+/** Of one listing, all its pages. */
+const maxListingChars = 32 * 1024 * 1024
 /** Characters of JSON that all listings in memory may hold together. */
 const maxChars = 128 * 1024 * 1024
 
@@ -134,7 +136,7 @@ export function createCatalogue(deps: {
         shared = false
         return keep([], 0)
       }
-      for (let page = 0; page < maxPages && items.length < maxItems; page++) {
+      for (let page = 0; page < maxPages && items.length < maxItems && chars < maxListingChars; page++) {
         const params = cursor === undefined ? {} : { cursor }
         const answer = await upstreams.request({
           server,
@@ -157,8 +159,8 @@ export function createCatalogue(deps: {
         cursor = result.nextCursor
         if (typeof cursor !== 'string') break
       }
-      if (items.length > maxItems)
-        log.warn({ server: server.id, kind, maxItems }, 'a listing was cut at its bound')
+      if (items.length > maxItems || chars >= maxListingChars)
+        log.warn({ server: server.id, kind, items: items.length, chars }, 'a listing was cut at its bound')
       return keep(items.slice(0, maxItems), hint)
     } finally {
       stop.end()

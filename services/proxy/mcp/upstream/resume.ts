@@ -5,8 +5,9 @@ import { openEventStream } from './event-stream.ts'
 import type { BrokenStream, Exchanged, ExchangeOptions } from './exchange.ts'
 import type { UpstreamHttp } from './http.ts'
 
-/** Waits where the server named none, and at most whatever it named. */
+/** Waits where the server named none, and at least and at most whatever it named. */
 const retryMs = 1_000
+const shortestRetryMs = 100
 const longestRetryMs = 30_000
 /** Connections in a row that bring no event. */
 const maxBarren = 5
@@ -24,7 +25,7 @@ export async function resume(
 ): Promise<Exchanged> {
   let { lastEventId, retry } = broken
   for (let barren = 0; barren < maxBarren; barren++) {
-    await pause(Math.min(retry ?? retryMs, longestRetryMs), options.stop)
+    await pause(Math.min(Math.max(retry ?? retryMs, shortestRetryMs), longestRetryMs), options.stop)
     const stream = await follow(http, server, options, lastEventId)
     if (stream.answer) return stream.answer
     if (stream.refused) break
