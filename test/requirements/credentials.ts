@@ -97,7 +97,7 @@ export const credentials = {
     },
     'CRED-24': {
       source: 'Documented surface: oidc-id-token',
-      text: 'An ID token of ours verifies from the issuer alone and is never for another person.',
+      text: "An ID token of ours verifies from the issuer alone, and is never for another person, another issuer's or one with other claims.",
     },
     'CRED-25': {
       source: 'Documented surface: subject must be exactly one value',

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { hash, randomUUID } from 'node:crypto'
 import { importJWK, type JWK, SignJWT } from 'jose'
 import type { Clock } from '../../../shared/clock.ts'
 import { type Claims, resolve, resolveOne } from '../../../shared/dynamic-claims.ts'
@@ -35,6 +35,38 @@ export interface OwnTokens {
   make(spec: OwnTokenSpec, claims: Claims): Promise<OwnToken>
 }
 
+type Content = Pick<OwnTokenSpec, 'subject' | 'subjectType' | 'customClaims'>
+
+/** What a token says of somebody; undefined where an expression resolves to nothing. */
+function contentOf({ subject, subjectType, customClaims = [] }: Content, claims: Claims) {
+  return {
+    sub: subjectType === 'literal' ? subject : resolveOne(subject, claims),
+    custom: customClaims.map(
+      ({ key, value, valueType }) =>
+        [key, valueType === 'literal' ? [value] : resolve(value, claims)] as const,
+    ),
+  }
+}
+
+/** Whether anything in a token is about who asks. */
+export const isPersonal = ({ subjectType, customClaims = [] }: Omit<Content, 'subject'>): boolean =>
+  subjectType === 'dynamic' || customClaims.some(({ valueType }) => valueType === 'dynamic')
+
+/**
+ * Names whose a token is: everyone's where nothing in it is about a person. Another issuer's person of the same subject is
+ * another one, and so is who has other values now; the digest bounds what long claims take in memory.
+ */
+export function whomOf(spec: Content, { issuer, subject, claims }: About): string {
+  if (!isPersonal(spec)) return ''
+  const { sub = null, custom } = contentOf(spec, claims)
+  return hash('sha256', JSON.stringify([issuer, subject, sub, custom]), 'base64url')
+}
+interface About {
+  readonly issuer: string
+  readonly subject: string
+  readonly claims: Claims
+}
+
 export interface OwnTokensDeps {
   readonly issuer: () => string
   /** Newest first within an algorithm. */
@@ -59,12 +91,11 @@ export function createOwnTokens({ issuer, keys, clock }: OwnTokensDeps): OwnToke
 
   return {
     make: async (spec, claims) => {
-      const { subject, subjectType, audience, algorithmType, lifetime, customClaims = [] } = spec
-      const sub = subjectType === 'literal' ? subject : resolveOne(subject, claims)
+      const { audience, algorithmType, lifetime } = spec
+      const { sub, custom: resolved } = contentOf(spec, claims)
       if (sub === undefined) throw new Refused('subject_unresolved')
       if (spec.fits?.(sub) === false) throw new Refused('subject_invalid')
-      const custom = customClaims.map(({ key, value, valueType }) => {
-        const values = valueType === 'literal' ? [value] : resolve(value, claims)
+      const custom = resolved.map(([key, values]) => {
         if (!values) throw new Refused('claim_unresolved')
         return [key, values.length === 1 ? values[0] : values] as const
       })

@@ -2,8 +2,8 @@ import { Fault } from '../../../../shared/faults.ts'
 import type { CredentialAnswer } from '../../../../shared/wire/credential.ts'
 import type { ProviderConfig } from '../../config/schema.ts'
 import type { Issued } from '../issued.ts'
+import { isPersonal, whomOf } from '../own-tokens.ts'
 import { requestToken } from '../token-endpoint.ts'
-import { whomOf } from './oidc-id-token.ts'
 import type { CredentialProvider, ProviderDeps } from './provider.ts'
 
 interface Keys {
@@ -28,21 +28,22 @@ export function createAwsProvider(
   const outbound = networks.only(config.allowedNetworks)
 
   return {
-    issue: async ({ subject, claims, rejected }): Promise<CredentialAnswer> => {
+    issue: async (ask): Promise<CredentialAnswer> => {
+      const { subject, claims, rejected } = ask
       const make = async (): Promise<Issued<Keys>> => {
         const { token } = await own.make({ ...config, lifetime: assertionSecs }, claims)
         const form = {
           Action: 'AssumeRoleWithWebIdentity',
           Version: '2011-06-15',
           RoleArn: roleArn,
-          RoleSessionName: sessionName(whomOf(config, subject)),
+          RoleSessionName: sessionName(isPersonal(config) ? subject : ''),
           WebIdentityToken: token,
           DurationSeconds: String(lifetime),
         }
         const text = await requestToken(outbound, { url, form, headers: { accept: 'text/xml' } })
         return readCredentials(text)
       }
-      const found = await issued.get({ config, whom: whomOf(config, subject), make, rejected })
+      const found = await issued.get({ config, whom: whomOf(config, ask), make, rejected })
       return {
         kind: 'aws-sigv4',
         ...found.value,

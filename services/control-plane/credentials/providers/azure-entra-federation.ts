@@ -1,6 +1,6 @@
 import type { ProviderConfig } from '../../config/schema.ts'
+import { whomOf } from '../own-tokens.ts'
 import { requestOAuthToken } from '../token-endpoint.ts'
-import { whomOf } from './oidc-id-token.ts'
 import { headersAnswer, issuedToken } from './present.ts'
 import type { CredentialProvider, ProviderDeps } from './provider.ts'
 
@@ -18,7 +18,8 @@ export function createEntraProvider(
   const outbound = networks.only(config.allowedNetworks)
 
   return {
-    issue: async ({ subject, claims, rejected }) => {
+    issue: async (ask) => {
+      const { claims, rejected } = ask
       const make = async () => {
         // Entra verifies RS256 alone.
         const spec = { ...config, algorithmType: 'RS256' as const, lifetime: assertionSecs }
@@ -35,7 +36,7 @@ export function createEntraProvider(
         })
         return issuedToken(accessToken, clock.now() + (expiresIn ?? leastSecs) * 1000)
       }
-      return headersAnswer(id, await issued.get({ config, whom: whomOf(config, subject), make, rejected }))
+      return headersAnswer(id, await issued.get({ config, whom: whomOf(config, ask), make, rejected }))
     },
   }
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { ProviderConfig } from '../../config/schema.ts'
+import { whomOf } from '../own-tokens.ts'
 import { parseJson, requestOAuthToken, requestToken } from '../token-endpoint.ts'
-import { whomOf } from './oidc-id-token.ts'
 import { headersAnswer, issuedToken } from './present.ts'
 import type { CredentialProvider, ProviderDeps } from './provider.ts'
 
@@ -24,7 +24,8 @@ export function createGoogleProvider(
   const outbound = networks.only(config.allowedNetworks)
 
   return {
-    issue: async ({ subject, claims, rejected }) => {
+    issue: async (ask) => {
+      const { claims, rejected } = ask
       const make = async () => {
         // The pool's provider takes its own resource name, with the scheme, as the audience unless told otherwise.
         const assertion = await own.make(
@@ -59,7 +60,7 @@ export function createGoogleProvider(
         const { accessToken, expireTime } = parseJson(text, serviceAccountAnswer, url)
         return issuedToken(accessToken, Date.parse(expireTime))
       }
-      return headersAnswer(id, await issued.get({ config, whom: whomOf(config, subject), make, rejected }))
+      return headersAnswer(id, await issued.get({ config, whom: whomOf(config, ask), make, rejected }))
     },
   }
 }

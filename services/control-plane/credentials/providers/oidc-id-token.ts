@@ -1,6 +1,6 @@
 import { isSpiffeId } from '../../../../shared/spiffe.ts'
 import type { ProviderConfig } from '../../config/schema.ts'
-import type { OwnTokenSpec } from '../own-tokens.ts'
+import { whomOf } from '../own-tokens.ts'
 import { headersAnswer, issuedToken } from './present.ts'
 import type { CredentialProvider, ProviderDeps } from './provider.ts'
 
@@ -15,23 +15,16 @@ export function createIdTokenProvider(
   { issued, own }: Deps,
 ): CredentialProvider {
   return {
-    issue: async ({ subject, claims, rejected }) => {
+    issue: async (ask) => {
       const make = async () => {
         const fits = config.type === 'jwt-svid-token' ? isSpiffeId : undefined
-        const { token, expiresAt } = await own.make({ ...config, fits }, claims)
+        const { token, expiresAt } = await own.make({ ...config, fits }, ask.claims)
         return issuedToken(token, expiresAt, config.header)
       }
       return headersAnswer(
         config.id,
-        await issued.get({ config, whom: whomOf(config, subject), make, rejected }),
+        await issued.get({ config, whom: whomOf(config, ask), make, rejected: ask.rejected }),
       )
     },
   }
 }
-
-/** Whose an own token is: everyone's where nothing in it is about a person. */
-export function whomOf({ subjectType, customClaims = [] }: OwnTokenSpecLike, subject: string): string {
-  const personal = subjectType === 'dynamic' || customClaims.some(({ valueType }) => valueType === 'dynamic')
-  return personal ? subject : ''
-}
-type OwnTokenSpecLike = Pick<OwnTokenSpec, 'subjectType' | 'customClaims'>

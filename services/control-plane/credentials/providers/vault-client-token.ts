@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { ProviderConfig } from '../../config/schema.ts'
+import { whomOf } from '../own-tokens.ts'
 import { parseJson, requestToken } from '../token-endpoint.ts'
-import { whomOf } from './oidc-id-token.ts'
 import { headersAnswer, issuedToken } from './present.ts'
 import type { CredentialProvider, ProviderDeps } from './provider.ts'
 
@@ -34,7 +34,8 @@ export function createVaultProvider(
   }
 
   return {
-    issue: async ({ subject, claims, rejected }) => {
+    issue: async (ask) => {
+      const { claims, rejected } = ask
       const make = async () => {
         const { token } = await own.make({ ...config, audience: config.audience ?? base }, claims)
         const json = { jwt: token, ...(vaultRole === undefined ? {} : { role: vaultRole }) }
@@ -42,7 +43,7 @@ export function createVaultProvider(
         const expiresAt = auth.lease_duration === 0 ? null : clock.now() + auth.lease_duration * 1000
         return issuedToken(auth.client_token, expiresAt, config.header ?? { name: 'X-Vault-Token' })
       }
-      return headersAnswer(id, await issued.get({ config, whom: whomOf(config, subject), make, rejected }))
+      return headersAnswer(id, await issued.get({ config, whom: whomOf(config, ask), make, rejected }))
     },
   }
 }
