@@ -1,9 +1,14 @@
-import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Logger } from '../../shared/log.ts'
+import { OwnedCache } from '../../shared/owned-cache.ts'
 import { browserIpClaim, type Principal } from '../../shared/policy.ts'
-import type { CredentialAnswer, CredentialRequest } from '../../shared/wire/credential.ts'
+import {
+  type CredentialAnswer,
+  type CredentialRequest,
+  credentialOwner,
+  credentialVariant,
+} from '../../shared/wire/credential.ts'
 import type { ServerWorkload } from '../../shared/wire/snapshot.ts'
 import type { Measures } from './measures.ts'
 
@@ -23,26 +28,39 @@ interface Held {
   readonly endsAt: number
 }
 
+interface Asking {
+  readonly owner: string
+  readonly answer: Promise<CredentialAnswer>
+}
+
+/** What a question says of a principal, and what of it tells answers apart. */
+interface Asker {
+  readonly question: Omit<CredentialRequest, 'serverId'>
+  readonly key: string
+}
+
 const holdMs = 60_000
 /** A credential is not used in its last seconds: the request it goes on takes time too. */
 const skewMs = 5_000
 const none: CredentialAnswer = Object.freeze({ kind: 'none' })
 
 /**
- * What to put on requests of one user to one server: asked of sync once, kept in memory alone for 60 s or to its end,
+ * What to put on requests of one user's agent to one server: asked of sync once, kept in memory alone for 60 s or to its end,
  * whichever comes first, and asked again ahead of that while it is in use. Links and refusals are not kept, so that
  * a call works as soon as the person has connected the account.
  */
 export class Credentials {
   readonly #deps: CredentialsDeps
-  readonly #held: LRUCache<string, Held>
+  readonly #held: OwnedCache<Held>
+  /** By the verified token: worked out once, not on each call. */
+  readonly #askers = new WeakMap<Principal, Asker>()
   /** By the verified token: gone with it. */
   readonly #authorizations = new WeakMap<Principal, Map<string, string>>()
-  readonly #asking = new Map<string, Promise<CredentialAnswer>>()
+  readonly #asking = new Map<string, Asking>()
 
   constructor(deps: CredentialsDeps) {
     this.#deps = deps
-    this.#held = new LRUCache({ max: deps.maxCached ?? 10_000 })
+    this.#held = new OwnedCache(deps.maxCached ?? 10_000)
   }
 
   get cached(): number {
@@ -62,10 +80,11 @@ export class Credentials {
     clientIp?: string,
   ): Promise<CredentialAnswer> {
     if (server.credential === 'none') return none
-    const key = keyOf(principal.issuer, principal.subject, server.id)
+    // JSON has no line break in it.
+    const key = `${this.#asker(principal).key}\n${server.id}`
     const from = clientIp === undefined ? {} : { clientIp }
     if (rejected !== undefined) {
-      this.#held.delete(key)
+      this.#held.drop(ownerOf(principal, server))
       return this.#ask(`${key}\n${rejected}`, key, principal, server, { rejected, ...from })
     }
     if (scope !== undefined) return this.#ask(`${key}\n${scope}`, key, principal, server, { scope, ...from })
@@ -91,10 +110,10 @@ export class Credentials {
 
   /** The control plane said that what we hold for this pair may be wrong. */
   drop(issuer: string, subject: string, serverId: string): void {
-    const key = keyOf(issuer, subject, serverId)
-    this.#held.delete(key)
+    const owner = credentialOwner({ issuer, subject, serverId })
+    this.#held.drop(owner)
     // An answer on its way may be from before: whoever waits gets it, nobody after.
-    this.#asking.delete(key)
+    for (const [flight, asking] of this.#asking) if (asking.owner === owner) this.#asking.delete(flight)
   }
 
   /** Invalidations may have been missed: nothing that we hold is sure. */
@@ -111,21 +130,14 @@ export class Credentials {
     more: Pick<CredentialRequest, 'rejected' | 'scope' | 'clientIp'> = {},
   ): Promise<CredentialAnswer> {
     const running = this.#asking.get(flight)
-    if (running) return running
-    const { issuer, subject, clientId } = principal
-    const asked = this.#deps
-      .ask({
-        issuer,
-        subject,
-        clientId,
-        serverId: server.id,
-        ...ofToken(principal),
-        ...more,
-      })
+    if (running) return running.answer
+    const owner = ownerOf(principal, server)
+    const answer = this.#deps
+      .ask({ ...this.#asker(principal).question, serverId: server.id, ...more })
       .then(
         (answer) => {
           this.#note(principal, server.id, answer)
-          if (this.#asking.get(flight) === asked) this.#hold(key, answer)
+          if (this.#asking.get(flight) === asked) this.#hold(owner, key, answer)
           this.#count(outcomeOf(answer))
           return answer
         },
@@ -137,8 +149,19 @@ export class Credentials {
       .finally(() => {
         if (this.#asking.get(flight) === asked) this.#asking.delete(flight)
       })
+    const asked: Asking = { owner, answer }
     this.#asking.set(flight, asked)
-    return asked
+    return answer
+  }
+
+  #asker(principal: Principal): Asker {
+    const known = this.#askers.get(principal)
+    if (known) return known
+    const { issuer, subject, clientId } = principal
+    const question = { issuer, subject, clientId, ...ofToken(principal) }
+    const asker = { question, key: JSON.stringify([issuer, subject, credentialVariant(question)]) }
+    this.#askers.set(principal, asker)
+    return asker
   }
 
   /** The event by which this person was last given a credential for the server, with the same token. */
@@ -162,12 +185,12 @@ export class Credentials {
     this.#deps.measures?.credentialAnswers.inc(outcome)
   }
 
-  #hold(key: string, answer: CredentialAnswer): void {
+  #hold(owner: string, key: string, answer: CredentialAnswer): void {
     if (answer.kind === 'authorization_required' || answer.kind === 'denied') return
     const now = this.#deps.clock.now()
     const ends = 'expiresAt' in answer && answer.expiresAt !== null ? Date.parse(answer.expiresAt) : Infinity
     const endsAt = Math.min(now + holdMs, ends - skewMs)
-    if (endsAt > now) this.#held.set(key, { answer, endsAt, refreshAt: now + (endsAt - now) * 0.75 })
+    if (endsAt > now) this.#held.set(owner, key, { answer, endsAt, refreshAt: now + (endsAt - now) * 0.75 })
   }
 }
 
@@ -183,9 +206,8 @@ function ofToken({ direct, claims }: Principal): Pick<CredentialRequest, 'browse
 const outcomeOf = ({ kind }: CredentialAnswer): string =>
   kind === 'authorization_required' || kind === 'denied' ? kind : 'issued'
 
-function keyOf(issuer: string, subject: string, serverId: string): string {
-  return JSON.stringify([issuer, subject, serverId])
-}
+const ownerOf = ({ issuer, subject }: Principal, { id }: ServerWorkload): string =>
+  credentialOwner({ issuer, subject, serverId: id })
 
 function detailOf(error: unknown): string {
   const fault = Fault.from(error)

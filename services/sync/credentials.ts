@@ -1,7 +1,12 @@
-import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
-import type { CredentialAnswer, CredentialRequest } from '../../shared/wire/credential.ts'
+import { OwnedCache } from '../../shared/owned-cache.ts'
+import {
+  type CredentialAnswer,
+  type CredentialRequest,
+  credentialOwner,
+  credentialVariant,
+} from '../../shared/wire/credential.ts'
 
 /** Whose credential, for which server. */
 export interface CredentialKey {
@@ -14,12 +19,11 @@ export interface CredentialsDeps {
   readonly ask: (request: CredentialRequest) => Promise<CredentialAnswer>
   readonly clock: Clock
   readonly skewMs: () => number
-  /** Users times servers that are kept; the longest unused go first. */
+  /** Users' agents times servers that are kept; the longest unused go first. */
   readonly maxEntries?: number
 }
 
 interface Entry {
-  readonly key: CredentialKey
   readonly answer: CredentialAnswer
   /** Answered without asking, until then. */
   readonly freshUntil: number
@@ -29,6 +33,7 @@ interface Entry {
 
 interface Flight {
   readonly answer: Promise<CredentialAnswer>
+  readonly rejected: string | undefined
   /** The answer may be older than an invalidation or a refusal: give it, do not keep it. */
   stale: boolean
 }
@@ -40,19 +45,20 @@ const marginMs = 5_000
 const maxFlights = 1_000
 
 /**
- * Credentials in memory: asked once per user and server however many wait, kept a minute, and for 15 minutes (never
+ * Credentials in memory: asked once per user's agent and server however many wait, kept a minute, and for 15 minutes (never
  * past their own end) for the time when the control plane is away. Answers that a person or an administrator has to
  * change are not kept.
  */
 export class Credentials {
   readonly #deps: CredentialsDeps
-  readonly #entries: LRUCache<string, Entry>
+  readonly #entries: OwnedCache<Entry>
+  /** By their owner, then by what is asked. */
   readonly #flights = new Map<string, Map<string, Flight>>()
   #flying = 0
 
   constructor(deps: CredentialsDeps) {
     this.#deps = deps
-    this.#entries = new LRUCache({ max: deps.maxEntries ?? 10_000 })
+    this.#entries = new OwnedCache(deps.maxEntries ?? 10_000)
   }
 
   get size(): number {
@@ -67,7 +73,7 @@ export class Credentials {
       if (entry && entry.freshUntil > this.#deps.clock.now()) return entry.answer
     } else if (request.rejected !== undefined) {
       // Known bad from here on, also in what is being fetched for others right now.
-      this.#forget(id, request.rejected)
+      this.#forget(credentialOwner(request), request.rejected)
     }
     try {
       return await this.#fetch(id, request)
@@ -81,37 +87,39 @@ export class Credentials {
   }
 
   invalidate(key: CredentialKey): void {
-    this.#forget(idOf(key))
+    this.#forget(credentialOwner(key))
   }
 
   /** Drops everything; gives the keys of what was kept. */
   clear(): CredentialKey[] {
-    const keys = [...this.#entries.values()].map(({ key }) => key)
+    const keys = [...this.#entries.owners()].map(keyOf)
     this.#entries.clear()
     for (const flights of this.#flights.values()) for (const flight of flights.values()) flight.stale = true
     this.#flights.clear()
     return keys
   }
 
-  /** `exceptFlight`: asks that already name the refused value need not start again. */
-  #forget(id: string, exceptFlight?: string): void {
-    this.#entries.delete(id)
-    const flights = this.#flights.get(id)
+  /** Asks that already name the refused value need not start again. */
+  #forget(owner: string, rejected?: string): void {
+    this.#entries.drop(owner)
+    const flights = this.#flights.get(owner)
     for (const [name, flight] of flights ?? []) {
-      if (name === exceptFlight) continue
+      if (rejected !== undefined && flight.rejected === rejected) continue
       flight.stale = true
       flights?.delete(name)
     }
   }
 
   #fetch(id: string, request: CredentialRequest): Promise<CredentialAnswer> {
-    const name = request.scope === undefined ? (request.rejected ?? '') : `scope ${request.scope}`
-    const running = this.#flights.get(id)?.get(name)
+    const owner = credentialOwner(request)
+    const { rejected, scope } = request
+    const name = `${id}\n${scope === undefined ? (rejected ?? '') : `scope ${scope}`}`
+    const running = this.#flights.get(owner)?.get(name)
     if (running) return running.answer
     if (this.#flying >= maxFlights)
       throw new Fault('http.busy', { detail: `${maxFlights} credentials are asked for` })
-    const flights = this.#flights.get(id) ?? new Map<string, Flight>()
-    this.#flights.set(id, flights)
+    const flights = this.#flights.get(owner) ?? new Map<string, Flight>()
+    this.#flights.set(owner, flights)
     this.#flying++
     const answer = this.#deps
       .ask(request)
@@ -122,14 +130,14 @@ export class Credentials {
       .finally(() => {
         this.#flying--
         if (flights.get(name) === flight) flights.delete(name)
-        if (flights.size === 0 && this.#flights.get(id) === flights) this.#flights.delete(id)
+        if (flights.size === 0 && this.#flights.get(owner) === flights) this.#flights.delete(owner)
       })
-    const flight: Flight = { answer, stale: false }
+    const flight: Flight = { answer, rejected, stale: false }
     flights.set(name, flight)
     return answer
   }
 
-  #keep(id: string, { issuer, subject, serverId }: CredentialRequest, answer: CredentialAnswer): void {
+  #keep(id: string, request: CredentialRequest, answer: CredentialAnswer): void {
     if (answer.kind === 'authorization_required' || answer.kind === 'denied') {
       this.#entries.delete(id)
       return
@@ -139,8 +147,7 @@ export class Credentials {
       'expiresAt' in answer && answer.expiresAt !== null
         ? Date.parse(answer.expiresAt) - this.#deps.skewMs() - marginMs
         : Number.POSITIVE_INFINITY
-    this.#entries.set(id, {
-      key: { issuer, subject, serverId },
+    this.#entries.set(credentialOwner(request), id, {
       answer,
       freshUntil: Math.min(now + freshMs, end),
       goodUntil: Math.min(now + lastGoodMs, end),
@@ -148,6 +155,11 @@ export class Credentials {
   }
 }
 
-/** An array as JSON: no two keys make one string, whatever their parts hold. */
-const idOf = ({ issuer, subject, serverId }: CredentialKey): string =>
-  JSON.stringify([issuer, subject, serverId])
+/** No line break is in JSON, and an owner is an array of it: no two questions make one string. */
+const idOf = (request: CredentialRequest): string =>
+  `${credentialOwner(request)}\n${credentialVariant(request)}`
+
+function keyOf(owner: string): CredentialKey {
+  const [issuer, subject, serverId] = JSON.parse(owner) as [string, string, string]
+  return { issuer, subject, serverId }
+}

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { z } from 'zod'
 
 /** In `serverId`, before the id of a content guard whose secret is asked for; ids of servers have no slash. */
@@ -8,7 +9,7 @@ export const credentialRequestSchema = z.object({
   /** The person, as the access token names them. */
   issuer: z.string(),
   subject: z.string(),
-  /** `client_id` of the agent's access token; for the audit trail. */
+  /** `client_id` of the agent's access token. */
   clientId: z.string(),
   serverId: z.string(),
   /** Where the agent asks from, as front saw it; conditions on place are decided on it once more. */
@@ -25,6 +26,26 @@ export const credentialRequestSchema = z.object({
   /** Scopes that the server demanded by 403 insufficient_scope (RFC 6750 §3.1): the token at hand is good and not enough. */
   scope: z.string().max(4_000).optional(),
 })
+
+/** Whose answer for which server: what an invalidation names. */
+export const credentialOwner = ({
+  issuer,
+  subject,
+  serverId,
+}: Pick<CredentialRequest, 'issuer' | 'subject' | 'serverId'>): string =>
+  JSON.stringify([issuer, subject, serverId])
+
+/**
+ * What an answer hangs on besides its owner: the agent, the browser, and of a token of another issuer its claims, for
+ * they decide, and tokens may be made of them. Who keeps answers keeps one for each. Not the address that the agent
+ * asks from: an answer that hangs on that one may not be kept at all.
+ */
+export const credentialVariant = ({
+  clientId,
+  browserIp = '',
+  claims,
+}: Pick<CredentialRequest, 'clientId' | 'browserIp' | 'claims'>): string =>
+  JSON.stringify([clientId, browserIp, claims ? hash('sha256', JSON.stringify(claims), 'base64url') : ''])
 
 /** The event by which this credential was given; a link of the authorization chain. */
 const authorizationId = z.uuid().optional()

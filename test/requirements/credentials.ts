@@ -17,7 +17,7 @@ export const credentials = {
     },
     'CRED-04': {
       source: 'Seed reference: credential caching in memory',
-      text: 'A credential is asked once per user and server, however many want it.',
+      text: 'A credential is asked once per user, agent and server, however many want it, and for each set of claims of a token of another issuer.',
     },
     'CRED-05': {
       source: 'Documented surface: caches of 60 s',

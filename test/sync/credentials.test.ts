@@ -5,9 +5,11 @@ import { connect } from 'node:net'
 import t, { type Test } from 'tap'
 import {
   type CredentialAnswer,
+  type CredentialRequest,
   credentialAnswerSchema,
   sealingKeysSchema,
 } from '../../shared/wire/credential.ts'
+import { proves } from '../requirements.ts'
 import { ManualClock } from '../rig/manual-clock.ts'
 import { type SyncRun, startRig } from './rig.ts'
 import { until } from './support.ts'
@@ -19,10 +21,7 @@ const token = (value: string, expiresAt: string | null = null): CredentialAnswer
   expiresAt,
   credentialProviderId: 'p1',
 })
-const ask = (
-  run: SyncRun,
-  more: Partial<typeof ann> & { rejected?: string } = {},
-): Promise<CredentialAnswer> =>
+const ask = (run: SyncRun, more: Partial<CredentialRequest> = {}): Promise<CredentialAnswer> =>
   run.http.json(
     { method: 'POST', path: '/v1/credentials', body: { ...ann, ...more } },
     credentialAnswerSchema,
@@ -80,6 +79,44 @@ t.test('50 asks at once are one call; a minute later one more', async (t) => {
   await ask(run)
   t.equal(plane.credentialRequests.length, 5)
 })
+
+t.test(
+  'another agent and other claims are other questions; what is refused or invalidated goes for all',
+  async (t) => {
+    proves(t, 'CRED-04')
+    const { plane, sync } = await startRig(t)
+    const run = await sync()
+    await until(() => plane.streams === 1, 'the stream')
+    let n = 0
+    plane.credential = () => token(`v${++n}`)
+    const all = async () => {
+      const answers: CredentialAnswer[] = []
+      for (const more of [
+        {},
+        { clientId: 'c2' },
+        { browserIp: '192.0.2.1' },
+        { claims: { sub: 'ann@x.test', groups: ['staff'] } },
+        { claims: { sub: 'ann@x.test', groups: [] } },
+      ])
+        answers.push(await ask(run, more))
+      return answers.map((answer) =>
+        answer.kind === 'headers' ? answer.headers[0]?.value.slice(7) : answer.kind,
+      )
+    }
+    const { data } = await listen(t, run)
+    t.strictSame(await all(), ['v1', 'v2', 'v3', 'v4', 'v5'])
+    t.strictSame(await all(), ['v1', 'v2', 'v3', 'v4', 'v5'])
+    const key = { issuer: ann.issuer, subject: ann.subject, serverId: ann.serverId }
+    plane.push('credential', key)
+    await until(() => data.length === 1, 'the event')
+    t.strictSame(await all(), ['v6', 'v7', 'v8', 'v9', 'v10'])
+    t.same(await ask(run, { rejected: 'digest' }), token('v11'))
+    t.strictSame(await all(), ['v11', 'v12', 'v13', 'v14', 'v15'])
+    plane.dropStreams()
+    await until(() => data.length === 2, 'the event')
+    t.same(data[1], `credential ${JSON.stringify(key)}`, 'a gap names each user and server once')
+  },
+)
 
 t.test('a refused credential is asked for anew, and its answer counts from then on', async (t) => {
   const { plane, sync } = await startRig(t)

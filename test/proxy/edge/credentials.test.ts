@@ -44,6 +44,46 @@ t.test('asked once per user and server, however many want it', async (t) => {
   t.equal(rig.sync.asked.length, 3)
 })
 
+t.test(
+  'another agent, and other claims of a direct token, are other questions; one invalidation drops all',
+  async (t) => {
+    proves(t, 'CRED-04')
+    const rig = await startRig()
+    t.teardown(() => rig.close())
+    let n = 0
+    rig.sync.answer = () => headers(`v${++n}`)
+    const direct = (claims: Principal['claims']): Principal => ({ ...ann, direct: true, claims })
+    const [staff, none] = [{ groups: ['staff'] }, { groups: [] }]
+    const all = () =>
+      Promise.all([
+        get(rig),
+        get(rig, { ...ann, clientId: 'agent-2' }),
+        get(rig, { ...ann, claims: { browser_ip: '192.0.2.1' } }),
+        get(rig, direct(staff)),
+        get(rig, direct(none)),
+      ])
+    t.strictSame(await all(), ['v1', 'v2', 'v3', 'v4', 'v5'])
+    t.strictSame(await all(), ['v1', 'v2', 'v3', 'v4', 'v5'], 'each is kept')
+    t.equal(
+      await get(rig, { ...ann, claims: { jti: 'x' } }),
+      'v1',
+      'claims of a token of ours are not asked about',
+    )
+    t.match(rig.sync.asked.at(-1), { claims: none })
+    t.equal(rig.edge.stats().credentials, 5)
+    await get(rig, person('bob'))
+    rig.edge.credentials.drop(origin, 'ann', 'crm')
+    t.equal(rig.edge.stats().credentials, 1, "Bob's stays")
+    t.strictSame(await all(), ['v7', 'v8', 'v9', 'v10', 'v11'])
+    t.equal(await get(rig, ann, server, 'digest'), 'v12')
+    t.equal(
+      await get(rig, { ...ann, clientId: 'agent-2' }),
+      'v13',
+      'what was refused may be held for others, too',
+    )
+  },
+)
+
 t.test('kept for 60 s or to its end, refreshed ahead', async (t) => {
   proves(t, 'CRED-05')
   const rig = await startRig()
@@ -118,10 +158,12 @@ t.test('an invalidation acts at once, also on an answer that is on its way', asy
   const { promise, resolve } = Promise.withResolvers<CredentialAnswer>()
   rig.sync.answer = () => promise
   const early = get(rig)
-  while (rig.sync.asked.length < 3) await new Promise((done) => setTimeout(done, 2))
+  const wider = rig.edge.credentials.get(ann, server, undefined, 'write').then(shown)
+  while (rig.sync.asked.length < 4) await new Promise((done) => setTimeout(done, 2))
   rig.edge.credentials.drop(origin, 'ann', 'crm')
   resolve(headers('from before'))
   t.equal(await early, 'from before')
+  t.equal(await wider, 'from before')
   rig.sync.answer = () => headers('new')
   t.equal(await get(rig), 'new')
 })
