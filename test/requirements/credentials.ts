@@ -191,6 +191,10 @@ export const credentials = {
       source: 'SPIFFE-ID 2; JWT-SVID 3; documented surface: jwt-svid-token',
       text: 'A JWT-SVID has a SPIFFE ID for its subject, or there is none.',
     },
+    'CRED-99': {
+      source: 'RFC 7519, 4.1.2: a subject is one of its issuer',
+      text: 'A token of another issuer opens nothing that belongs to a person of ours, and says nothing that only we may say.',
+    },
     'CRED-95': {
       source: 'Documented surface: dynamic claims',
       text: 'Expressions that nothing attests are refused when the configuration is read, with the reason.',

@@ -1,5 +1,6 @@
 import { identifyClient } from '../../../shared/client-match.ts'
 import type { Clock } from '../../../shared/clock.ts'
+import { directClaims } from '../../../shared/direct-claims.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Logger } from '../../../shared/log.ts'
 import type { Circumstances, Decision, Principal } from '../../../shared/policy.ts'
@@ -78,6 +79,13 @@ export function createCredentialIssuer(deps: IssuerDeps) {
     try {
       if (claims.subject_type === 'client' && ofPeople.has(reached.provider.type)) {
         throw new Refused('person_needed')
+      }
+      // Kept sign-ins are of people who signed in here: the same subject of another issuer is somebody else.
+      if (
+        reached.provider.type === 'mcp-enterprise-managed-access-token' &&
+        issuer !== applied.config.authorizationServer.issuer
+      ) {
+        throw new Refused('signed_in_elsewhere')
       }
       const answer = await provider(reached.provider).issue({
         issuer,
@@ -183,8 +191,7 @@ function directPrincipal(
     direct: true,
     clientWorkload: undefined,
     identityProvider: trusted.id,
-    // What a SAML response said is told by our own sign-in alone.
-    claims: Object.fromEntries(Object.entries(claims).filter(([name]) => !name.startsWith('saml.'))),
+    claims: directClaims(claims),
   }
 }
 

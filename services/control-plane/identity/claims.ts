@@ -4,7 +4,7 @@
  */
 const reserved = new Set([
   ...['iss', 'sub', 'aud', 'exp', 'iat', 'nbf', 'jti', 'azp', 'nonce', 'scope', 'cnf', 'act', 'typ', 'sid'],
-  ...['at_hash', 'c_hash', 's_hash', 'client_id', 'client_workload', 'idp', 'browser_ip'],
+  ...['at_hash', 'c_hash', 's_hash', 'client_id', 'client_workload', 'idp', 'browser_ip', 'subject_type'],
   ...['email', 'name', 'groups'],
 ])
 const maxChars = 16_384

@@ -3,6 +3,7 @@ import { decodeJwt, errors, type JWTPayload, jwtVerify } from 'jose'
 import { LRUCache } from 'lru-cache'
 import { identifyClient } from '../../../shared/client-match.ts'
 import type { Clock } from '../../../shared/clock.ts'
+import { directClaims } from '../../../shared/direct-claims.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Decision, PolicyIndex, Principal } from '../../../shared/policy.ts'
 import { RevocationIndex, type TokenFacts, tokenFacts } from '../../../shared/revocations.ts'
@@ -185,7 +186,7 @@ function toVerified(claims: JWTPayload, issuer: Issuer, index: PolicyIndex, now:
       ? text('client_workload')
       : identifyClient(index.snapshot.clientWorkloads, { clientId, claims })?.id,
     identityProvider: ours ? text('idp') : issuer.id,
-    claims: Object.freeze(claims),
+    claims: Object.freeze(ours ? claims : directClaims(claims)),
   })
   return {
     principal,

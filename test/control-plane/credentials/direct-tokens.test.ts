@@ -3,6 +3,8 @@ import { test } from 'tap'
 import type { CredentialAnswer } from '../../../shared/wire/credential.ts'
 import { proves } from '../../requirements.ts'
 import { type Plane, startPlane } from '../fleet/credential-rig.ts'
+import { exchangeGrant } from './company-idp.ts'
+import { scene } from './enterprise-rig.ts'
 import { bearerOf, email } from './provider-rig.ts'
 
 const payload = (claim: string): string => `$\{oidc.identityToken.decode.payload.${claim}}`
@@ -38,12 +40,13 @@ const ask = (
   issuer: string,
   subject: string,
   claims: Record<string, unknown>,
+  serverId = 'server',
 ): Promise<CredentialAnswer> =>
   plane.plane.issue({
     issuer,
     subject,
     clientId: String(claims.client_id ?? ''),
-    serverId: 'server',
+    serverId,
     claims: { iss: issuer, sub: subject, ...claims },
   })
 
@@ -73,4 +76,43 @@ test('a token made from claims is for these claims of this issuer alone', async 
   const none = await ask(plane, east, agent, { ...ann, groups: [] })
   t.match(none, { kind: 'denied', reason: 'claim_unresolved' }, 'all that were lost')
   t.equal((await of(east, { ...ann, iat: 5 })).jti, first.jti, 'what is not in it makes no other one')
+})
+
+test('no token of another issuer is somebody who signed in here, whatever it says', async (t) => {
+  proves(t, 'CRED-99')
+  const { plane, config, ask: askAnn, signIn, grants } = await scene(t)
+  await plane.apply({
+    ...config,
+    clientWorkloads: [
+      { id: 'agents', identities: [{ type: 'oauthRedirectUri', value: '*' }] },
+      { id: 'jobs', identities: [{ type: 'oidcIdTokenIssuer', value: east }] },
+    ],
+    trustProviders: [{ id: 'east', oidcIdToken: { issuer: east, jwksUri: `${east}/jwks` } }],
+    accessPolicies: [...config.accessPolicies, { id: 'jobs', client: 'jobs', server: 'gateway' }],
+  })
+  await signIn()
+  t.match(await askAnn(), { kind: 'headers' })
+  const asked = grants(exchangeGrant).length
+  for (const more of [{}, { idp: 'corp' }, { idp: 'corp', subject_type: 'person' }]) {
+    t.match(
+      await ask(plane, east, 'ann@example.com', more, 'tracker'),
+      { kind: 'denied', by: 'provider', reason: 'signed_in_elsewhere' },
+      JSON.stringify(more),
+    )
+  }
+  t.equal(grants(exchangeGrant).length, asked, 'the identity provider is asked nothing')
+})
+
+test('claims that only we may set are dropped from tokens of other issuers', async (t) => {
+  proves(t, 'CRED-99')
+  for (const name of ['idp', 'subject_type', 'client_workload', 'browser_ip']) {
+    const plane = await planeOf(t, {
+      type: 'oidc-id-token',
+      subject: payload(name),
+      subjectType: 'dynamic',
+      audience: 'https://server.example',
+    })
+    const said = await ask(plane, east, 'ann', { [name]: 'corp' })
+    t.match(said, { kind: 'denied', reason: 'subject_unresolved' }, name)
+  }
 })

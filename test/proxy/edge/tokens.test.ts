@@ -198,6 +198,14 @@ t.test('a trusted issuer elsewhere', async (t) => {
   })
   const claimed = await ask('https://login.idp.test', { azp: 'x', client_workload: 'cw', idp: 'local' })
   t.equal(claimed.status, 403, 'it can not name our client workload')
+  await ask('https://login.idp.test', {
+    ...{ idp: 'local', subject_type: 'client', browser_ip: '192.0.2.1', team: 'red' },
+    ...{ client_workload: 'cw', 'saml.response.issuer': 'https://idp' },
+  })
+  const { kind, claims } = other.core.calls.at(-1)!.principal
+  t.match({ kind, claims }, { kind: 'person', claims: { team: 'red' } })
+  for (const name of ['idp', 'subject_type', 'browser_ip', 'client_workload', 'saml.response.issuer'])
+    t.notOk(Object.hasOwn(claims, name), `${name} is ours to say`)
   t.equal((await ask('https://idp.test.evil.test')).json.code, 'token.issuer_unknown')
   t.strictSame(fetched, ['https://login.idp.test/jwks'], 'keys come from trusted domains alone, once')
   const counted = other.meter.take()?.counts.filter(([name]) => name.endsWith('_jwks_refresh_attempts_total'))
