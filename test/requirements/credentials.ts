@@ -195,6 +195,10 @@ export const credentials = {
       source: 'RFC 7519, 4.1.2: a subject is one of its issuer',
       text: 'A token of another issuer opens nothing that belongs to a person of ours, and says nothing that only we may say.',
     },
+    'CRED-100': {
+      source: 'RFC 6749, 5.2; RFC 7591',
+      text: 'A refusal of one person’s refresh ends no other connection: a registration is given up for invalid_client alone, and then for new connections.',
+    },
     'CRED-95': {
       source: 'Documented surface: dynamic claims',
       text: 'Expressions that nothing attests are refused when the configuration is read, with the reason.',

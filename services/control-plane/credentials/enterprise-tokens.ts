@@ -149,7 +149,7 @@ export function createEnterpriseTokens(deps: EnterpriseTokensDeps): EnterpriseTo
     const { accessToken, expiresIn } = await once(client).catch(async (error: unknown) => {
       // A registration that is gone there is made anew, once; a configured client is corrected in the configuration.
       if (!(error instanceof Refused) || error.code !== 'invalid_client' || !client.dynamic) throw error
-      clients.forget(config, found.server)
+      clients.retire(config, found.server, client.clientId)
       return once(await clientOf(config, server, found))
     })
     const lifeMs = Math.min(maxLifeMs, expiresIn === null ? maxLifeMs : expiresIn * 1000)

@@ -16,8 +16,8 @@ export interface Grant {
   client(server: AuthorizationServer, clientId: string): OAuthClient | undefined
   /** The way to an endpoint of the authorization server. */
   outbound(url: string): Outbound
-  /** The authorization server no longer knows our client. */
-  forgetClient(server: AuthorizationServer): void
+  /** The authorization server said that it does not know our client. */
+  retireClient(server: AuthorizationServer, clientId: string): void
   /** RFC 7662, where the configuration names it. */
   readonly introspectionUrl?: string | undefined
   /** Which authorization server is in charge now; undefined where nobody can say. */
@@ -65,7 +65,7 @@ export function userGrant(
   return {
     client: (server, clientId) => clients.known(provider, server, clientId),
     outbound: (url) => outboundOf(networks, target, url),
-    forgetClient: (server) => clients.forget(provider, server),
+    retireClient: (server, clientId) => clients.retire(provider, server, clientId),
     introspectionUrl: provider.oauthIntrospectionUrl,
     issuerNow: () =>
       preview(target).then(

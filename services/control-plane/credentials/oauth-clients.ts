@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
 import type { Secret } from '../config/secret.ts'
-import type { DatabaseSync } from '../store/database.ts'
+import { type DatabaseSync, transaction } from '../store/database.ts'
 import type { AuthorizationServer } from './discovery.ts'
 import type { Outbound } from './outbound.ts'
 import type { Sealer } from './sealer.ts'
@@ -38,8 +38,11 @@ export interface OAuthClients {
   ): Promise<OAuthClient>
   /** The client that tokens were issued to; undefined where it is no longer ours. */
   known(provider: ClientSource, server: AuthorizationServer, clientId: string): OAuthClient | undefined
-  /** The authorization server no longer knows it: the next `obtain` registers anew. */
-  forget(provider: ClientSource, server: AuthorizationServer): void
+  /**
+   * The authorization server said that it does not know this client: the next `obtain` registers anew. It stays `known`, for
+   * others' tokens hang on it, and the server may have been wrong.
+   */
+  retire(provider: ClientSource, server: AuthorizationServer, clientId: string): void
 }
 
 const registrationSchema = z.object({
@@ -49,6 +52,15 @@ const registrationSchema = z.object({
   token_endpoint_auth_method: z.string().optional(),
 })
 type Registration = z.infer<typeof registrationSchema>
+interface Kept {
+  readonly registration: Registration
+  readonly expiresAt: number | null
+}
+
+/** Stands where the redirect URI of a registration in use does. */
+const retired = 'retired:'
+/** Per provider and authorization server: one that knows nobody for long has every connection register anew. */
+const maxRetired = 20
 
 /**
  * Registrations are kept per provider, authorization server and redirect URI, and never used at another server: a
@@ -72,7 +84,11 @@ export function createOAuthClients(
   )
   const put = db.prepare(`INSERT OR REPLACE INTO oauth_client
     (provider_id, authorization_server, redirect_uri, sealed, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)`)
-  const drop = db.prepare('DELETE FROM oauth_client WHERE provider_id = ? AND authorization_server = ?')
+  const where = 'provider_id = ? AND authorization_server = ?'
+  const drop = db.prepare(`DELETE FROM oauth_client WHERE ${where} AND redirect_uri = ?`)
+  const dropOldest = db.prepare(`DELETE FROM oauth_client WHERE ${where} AND redirect_uri IN (
+    SELECT redirect_uri FROM oauth_client WHERE ${where} AND redirect_uri LIKE '${retired}%'
+    ORDER BY created_at DESC LIMIT -1 OFFSET ${maxRetired})`)
   const context = (...key: string[]): string => `oauth-client:${JSON.stringify(key)}`
   const running = new Map<string, Promise<OAuthClient>>()
 
@@ -104,11 +120,20 @@ export function createOAuthClients(
     }
   }
 
-  const stored = (providerId: string, issuer: string, redirectUri: string): OAuthClient | undefined => {
+  const seal = (registration: Registration, ...key: [string, string, string]): Uint8Array =>
+    sealer.seal(Buffer.from(JSON.stringify(registration)), context(...key))
+
+  const open = (providerId: string, issuer: string, redirectUri: string): Kept | undefined => {
     const row = select.get(providerId, issuer, redirectUri)
     if (!row || (row.expires_at !== null && Number(row.expires_at) <= clock.now())) return undefined
     const plain = sealer.open(Buffer.from(row.sealed as Uint8Array), context(providerId, issuer, redirectUri))
-    return asClient(registrationSchema.parse(JSON.parse(plain.toString('utf8'))))
+    const registration = registrationSchema.parse(JSON.parse(plain.toString('utf8')))
+    return { registration, expiresAt: row.expires_at === null ? null : Number(row.expires_at) }
+  }
+
+  const stored = (providerId: string, issuer: string, redirectUri: string): OAuthClient | undefined => {
+    const kept = open(providerId, issuer, redirectUri)
+    return kept && asClient(kept.registration)
   }
 
   const register = async (
@@ -124,10 +149,7 @@ export function createOAuthClients(
     )
     const client = asClient(registration)
     const expires = registration.client_secret_expires_at
-    const sealed = sealer.seal(
-      Buffer.from(JSON.stringify(registration)),
-      context(provider.id, server.issuer, redirectUri),
-    )
+    const sealed = seal(registration, provider.id, server.issuer, redirectUri)
     put.run(provider.id, server.issuer, redirectUri, sealed, clock.now(), expires ? expires * 1000 : null)
     return client
   }
@@ -162,7 +184,20 @@ export function createOAuthClients(
       }
       return undefined
     },
-    forget: (provider, server) => void drop.run(provider.id, server.issuer),
+    retire: (provider, { issuer }, clientId) =>
+      transaction(db, () => {
+        for (const row of selectServers.all(provider.id)) {
+          const redirectUri = String(row.redirect_uri)
+          if (row.authorization_server !== issuer || /^(configured|retired):/.test(redirectUri)) continue
+          const kept = open(provider.id, issuer, redirectUri)
+          if (kept?.registration.client_id !== clientId) continue
+          const place = retired + clientId
+          const sealed = seal(kept.registration, provider.id, issuer, place)
+          drop.run(provider.id, issuer, redirectUri)
+          put.run(provider.id, issuer, place, sealed, clock.now(), kept.expiresAt)
+        }
+        dropOldest.run(provider.id, issuer, provider.id, issuer)
+      }),
   }
 }
 

@@ -1,6 +1,7 @@
 import * as openid from 'openid-client'
 import { Fault } from '../../../shared/faults.ts'
 import type { AuthorizationServer, Discovered } from './discovery.ts'
+import { withoutChallenge } from './oauth-answers.ts'
 import type { OAuthClient } from './oauth-clients.ts'
 import type { Outbound } from './outbound.ts'
 
@@ -41,8 +42,8 @@ function configuration(
         ? openid.ClientSecretPost(client.clientSecret ?? '')
         : secretBasic(client)
   const config = new openid.Configuration(server, client.clientId, {}, auth)
-  config[openid.customFetch] = (url, options) =>
-    outbound.fetch(url, options as unknown as Record<string, unknown>)
+  config[openid.customFetch] = async (url, options) =>
+    withoutChallenge(await outbound.fetch(url, options as unknown as Record<string, unknown>))
   config.timeout = timeoutSecs
   // `outbound` decides which plain http there may be; the library would refuse all of it.
   openid.allowInsecureRequests(config)

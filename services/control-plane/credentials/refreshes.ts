@@ -89,7 +89,8 @@ export function createRefreshes(deps: RefreshesDeps, moved: TokenChecks['moved']
     } catch (error) {
       // A client of the configuration can be corrected there, and then the refresh token is good again.
       if (error instanceof GrantEnded && (error.code === 'invalid_grant' || client.dynamic)) {
-        if (error.code !== 'invalid_grant') grant.forgetClient(tokens.server)
+        // Every other code is about this person: the registration is everybody's.
+        if (error.code === 'invalid_client') grant.retireClient(tokens.server, client.clientId)
         breakOff(stored, error.code)
         return vault.find(stored)
       }

@@ -153,7 +153,7 @@ export function createSharedAccounts(deps: {
     grantOf: (config) => ({
       client: (server, clientId) => clients.known(config, server, clientId),
       outbound: () => networks.only(config.allowedNetworks),
-      forgetClient: (server) => clients.forget(config, server),
+      retireClient: (server, clientId) => clients.retire(config, server, clientId),
       introspectionUrl: config.oauthIntrospectionUrl,
       // The configuration says where; nothing else can.
       issuerNow: async () => undefined,

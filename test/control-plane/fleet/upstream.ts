@@ -17,6 +17,8 @@ export interface Upstream {
   readonly requests: string[]
   /** Where set, the token endpoint answers this status. */
   tokenStatus: number | undefined
+  /** Where set, the token endpoint answers so. */
+  tokenRefusal: { status: number; headers?: Record<string, string>; body: string } | undefined
   /** Waits before the token endpoint answers, ms. */
   tokenDelayMs: number
   /** Waited for before a request to the authorization server is answered. */
@@ -102,6 +104,7 @@ export async function startUpstream(options: UpstreamOptions = {}): Promise<Upst
     grants: [],
     requests: [],
     tokenStatus: undefined,
+    tokenRefusal: undefined,
     tokenDelayMs: 0,
     before: () => {},
     ledger: new TokenLedger(provider, as.server, () => upstream.now()),
@@ -143,6 +146,8 @@ export async function startUpstream(options: UpstreamOptions = {}): Promise<Upst
       if (upstream.tokenDelayMs > 0)
         await new Promise((resolve) => setTimeout(resolve, upstream.tokenDelayMs))
       if (upstream.tokenStatus !== undefined) return response.writeHead(upstream.tokenStatus).end()
+      const refusal = upstream.tokenRefusal
+      if (refusal) return response.writeHead(refusal.status, refusal.headers).end(refusal.body)
     }
     return provider.callback()(request, response)
   })
