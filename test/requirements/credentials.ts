@@ -199,6 +199,10 @@ export const credentials = {
       source: 'RFC 6749, 5.2; RFC 7591',
       text: 'A refusal of one person’s refresh ends no other connection: a registration is given up for invalid_client alone, and then for new connections.',
     },
+    'CRED-101': {
+      source: 'RFC 6749, 6; threat model of the vault',
+      text: 'A late answer about a former connection or sign-in changes nothing of the one that took its place.',
+    },
     'CRED-95': {
       source: 'Documented surface: dynamic claims',
       text: 'Expressions that nothing attests are refused when the configuration is read, with the reason.',

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { z } from 'zod'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
@@ -144,7 +145,9 @@ export function createVault(db: DatabaseSync, sealer: Sealer, clock: Clock): Vau
     connect: (key, { tokens, scopes, expiresAt }, account, requestedScopes, by) =>
       transaction(db, () => {
         const now = clock.now()
-        const version = (find(key)?.version ?? 0) + 1
+        const former = find(key)
+        // A row that comes back does not start where one began that is gone: a late answer of that one would fit.
+        const version = former ? former.version + 1 : randomInt(1, 2 ** 47)
         const sealed = seal(key, tokens)
         insert.run(
           ...at(key),

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { z } from 'zod'
 import type { Clock } from '../../../shared/clock.ts'
 import type { DatabaseSync } from '../store/database.ts'
@@ -37,7 +38,7 @@ const maxBytes = 64 << 10
 export function createIdpTokens(db: DatabaseSync, sealer: Sealer, clock: Clock): IdpTokenStore {
   const where = 'idp = ? AND subject = ?'
   const put =
-    db.prepare(`INSERT INTO idp_token (idp, subject, version, sealed, signed_in_at) VALUES (?, ?, 1, ?, ?)
+    db.prepare(`INSERT INTO idp_token (idp, subject, version, sealed, signed_in_at) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET version = version + 1, sealed = excluded.sealed, signed_in_at = excluded.signed_in_at`)
   const get = db.prepare(`SELECT version, signed_in_at FROM idp_token WHERE ${where}`)
   const read = db.prepare(`SELECT sealed FROM idp_token WHERE ${where}`)
@@ -57,7 +58,8 @@ export function createIdpTokens(db: DatabaseSync, sealer: Sealer, clock: Clock):
   return {
     keep: (idp, subject, tokens) => {
       const sealed = seal(idp, subject, tokens)
-      if (sealed) put.run(idp, subject, sealed, clock.now())
+      // Not where a row began that is gone: a late answer of that one would fit this one.
+      if (sealed) put.run(idp, subject, randomInt(1, 2 ** 47), sealed, clock.now())
     },
     find: (idp, subject) => {
       const row = get.get(idp, subject)

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { test } from 'tap'
 import { createSealer } from '../../../services/control-plane/credentials/sealer.ts'
 import { createVault } from '../../../services/control-plane/credentials/vault.ts'
+import { createIdpTokens } from '../../../services/control-plane/identity/idp-tokens.ts'
 import { openDatabase } from '../../../services/control-plane/store/database.ts'
 import { systemClock } from '../../../shared/clock.ts'
 import { proves } from '../../requirements.ts'
@@ -76,6 +77,38 @@ test('keys that would run together are different keys', async (t) => {
   const two = { issuer: 'a', subject: 'b', serverId: 'c","d', providerId: 'e' }
   vault.connect(one, tokensOf('one'), null, '')
   t.equal(vault.find(two), undefined)
+})
+
+test('a connection in place of one that was removed is not taken for it', async (t) => {
+  proves(t, 'CRED-101')
+  const { vault } = open()
+  vault.connect(keyOf('ann'), tokensOf('former'), 'former@notes', '')
+  const read = vault.find(keyOf('ann'))!
+  vault.remove(keyOf('ann'))
+  vault.connect(keyOf('ann'), tokensOf('other'), 'other@notes', '')
+  t.notOk(vault.swap(read, tokensOf('late')))
+  t.notOk(vault.markBroken(read, 'invalid_grant'))
+  vault.noteError(read, 'refresh failed')
+  t.match(vault.find(keyOf('ann')), { state: 'connected', account: 'other@notes', lastError: null })
+  t.equal(vault.open(keyOf('ann')).accessToken, 'access-of-other')
+})
+
+test('a sign-in after a sign-out is not taken for the former one', async (t) => {
+  proves(t, 'CRED-101')
+  const tokens = createIdpTokens(openDatabase(':memory:'), createSealer(randomBytes(32)), systemClock)
+  const of = (name: string) => ({ idToken: `id-${name}`, refreshToken: `refresh-${name}` })
+  tokens.keep('corp', 'ann', of('former'))
+  const read = tokens.find('corp', 'ann')!
+  t.ok(tokens.swap(read, of('renewed')))
+  tokens.forget('ann')
+  tokens.keep('corp', 'ann', of('new'))
+  t.notOk(tokens.swap(read, of('late')))
+  t.notOk(tokens.swap({ ...read, version: read.version + 1 }, of('late')))
+  tokens.end({ ...read, version: read.version + 1 })
+  const now = tokens.find('corp', 'ann')!
+  t.strictSame(tokens.open(now), of('new'))
+  tokens.keep('corp', 'ann', of('again'))
+  t.notOk(tokens.swap(now, of('late')), 'nor is a sign-in on top of one')
 })
 
 test('a swap takes the row that was read', async (t) => {
