@@ -203,6 +203,10 @@ export const credentials = {
       source: 'RFC 6749, 6; threat model of the vault',
       text: 'A late answer about a former connection or sign-in changes nothing of the one that took its place.',
     },
+    'CRED-102': {
+      source: 'CWE-409, data amplification',
+      text: 'Answers of others are bounded by what they decode to, not by what comes over the wire.',
+    },
     'CRED-95': {
       source: 'Documented surface: dynamic claims',
       text: 'Expressions that nothing attests are refused when the configuration is read, with the reason.',

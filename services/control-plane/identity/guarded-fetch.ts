@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { Agent, fetch as undiciFetch } from 'undici'
+import { boundedAnswer } from '../../../shared/bounded-answer.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { createNetworkGuard } from '../../../shared/networks.ts'
 
@@ -10,7 +11,7 @@ export interface GuardedFetch {
 
 /**
  * `fetch` for a URL that a configuration or a client chose: addresses outside public space only where `allowed`
- * (CIDR) names them, checked when connecting; redirects are not followed; answers are bounded in time and size.
+ * (CIDR) names them, checked when connecting; redirects are not followed; answers are bounded in time and size, also in what they decode to.
  */
 export function createGuardedFetch(
   allowed: readonly string[],
@@ -39,7 +40,7 @@ export function createGuardedFetch(
       signal: AbortSignal.any([AbortSignal.timeout(limits.timeoutMs), ...given]),
       dispatcher: agent,
     } as Parameters<typeof undiciFetch>[1])
-    return response as unknown as Response
+    return boundedAnswer(response as unknown as Response, url, limits.bytes)
   }
   return Object.assign(call, { close: () => agent.close() })
 }

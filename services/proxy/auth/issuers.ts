@@ -1,5 +1,6 @@
 import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from 'jose'
 import { Agent, fetch as undiciFetch } from 'undici'
+import { boundedAnswer } from '../../../shared/bounded-answer.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { localKeys } from '../../../shared/jwks.ts'
 import { createNetworkGuard } from '../../../shared/networks.ts'
@@ -23,9 +24,9 @@ export function hostIsTrusted(host: string, domains: readonly string[]): boolean
   })
 }
 
-/** A fetch for key documents: guarded at connect time, no redirects, bounded in time (the signal) and size. */
-export function createJwksFetch(): { fetch: Fetch; close(): Promise<void> } {
-  const guard = createNetworkGuard([])
+/** A fetch for key documents: guarded at connect time, no redirects, bounded in time (the signal) and size. `allowed`: private networks. */
+export function createJwksFetch(allowed: readonly string[] = []): { fetch: Fetch; close(): Promise<void> } {
+  const guard = createNetworkGuard(allowed)
   const agent = new Agent({
     connect: { lookup: guard.lookup, timeout: 3_000 },
     headersTimeout: 5_000,
@@ -38,7 +39,7 @@ export function createJwksFetch(): { fetch: Fetch; close(): Promise<void> } {
       // A literal address never reaches `lookup`.
       if (/^[\d.]+$|^\[/.test(hostname)) guard.check(hostname.replace(/^\[|\]$/g, ''))
       const response = await undiciFetch(url, { ...options, dispatcher: agent, redirect: 'error' })
-      return response as unknown as Response
+      return boundedAnswer(response as unknown as Response, url, maxJwksBytes)
     },
     close: () => agent.close(),
   }
