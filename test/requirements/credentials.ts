@@ -207,6 +207,10 @@ export const credentials = {
       source: 'CWE-409, data amplification',
       text: 'Answers of others are bounded by what they decode to, not by what comes over the wire.',
     },
+    'CRED-103': {
+      source: 'Documented surface: OAuth addresses of the configuration; OpenID Connect Core, 3.1.3.7',
+      text: 'Where the configuration names addresses and no issuer, an ID token that comes along decides nothing; where the issuer is known it is checked.',
+    },
     'CRED-95': {
       source: 'Documented surface: dynamic claims',
       text: 'Expressions that nothing attests are refused when the configuration is read, with the reason.',

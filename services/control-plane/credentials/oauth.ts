@@ -1,7 +1,7 @@
 import * as openid from 'openid-client'
 import { Fault } from '../../../shared/faults.ts'
 import type { AuthorizationServer, Discovered } from './discovery.ts'
-import { withoutChallenge } from './oauth-answers.ts'
+import { withoutChallenge, withoutIdToken } from './oauth-answers.ts'
 import type { OAuthClient } from './oauth-clients.ts'
 import type { Outbound } from './outbound.ts'
 
@@ -34,6 +34,7 @@ function configuration(
   server: openid.ServerMetadata,
   client: OAuthClient,
   outbound: Outbound,
+  idTokens: 'checked' | 'ignored' = 'checked',
 ): openid.Configuration {
   const auth =
     client.authMethod === 'none'
@@ -42,8 +43,10 @@ function configuration(
         ? openid.ClientSecretPost(client.clientSecret ?? '')
         : secretBasic(client)
   const config = new openid.Configuration(server, client.clientId, {}, auth)
-  config[openid.customFetch] = async (url, options) =>
-    withoutChallenge(await outbound.fetch(url, options as unknown as Record<string, unknown>))
+  config[openid.customFetch] = async (url, options) => {
+    const answer = withoutChallenge(await outbound.fetch(url, options as unknown as Record<string, unknown>))
+    return idTokens === 'ignored' ? withoutIdToken(answer) : answer
+  }
   config.timeout = timeoutSecs
   // `outbound` decides which plain http there may be; the library would refuse all of it.
   openid.allowInsecureRequests(config)
@@ -122,7 +125,8 @@ export function exchangeCode(
     // other defence against mix-up (RFC 9700 §4.4.2.2).
     if (!check.issuerKnown) at.searchParams.delete('iss')
     const answer = await openid.authorizationCodeGrant(
-      configuration(server, client, outbound),
+      // An ID token is of the issuer that the server really has, where we have a guess: it would be refused.
+      configuration(server, client, outbound, check.issuerKnown ? 'checked' : 'ignored'),
       at,
       {
         expectedState: check.state,
@@ -153,7 +157,8 @@ export function refresh(
   outbound: Outbound,
 ): Promise<Tokens> {
   return guarded(async () => {
-    const config = configuration(server, client, outbound)
+    // Whose account it is was read when it was connected.
+    const config = configuration(server, client, outbound, 'ignored')
     return asTokens(await openid.refreshTokenGrant(config, refreshToken, resourceOf(resource)), null)
   })
 }
