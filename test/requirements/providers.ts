@@ -79,5 +79,9 @@ export const providers = {
       source: 'seed reference, trust providers; RFC 7519 §4.1',
       text: 'Tokens that a trusted identity provider issued itself are accepted where issuer, key, audience and match rules fit, and their people get credentials by those claims alone.',
     },
+    'IDP-09': {
+      source: 'OpenID Connect Core 1.0, 5.7; Microsoft identity platform: optional claim xms_edov',
+      text: 'An address that nobody proved is neither subject nor email, whatever claim names the person.',
+    },
   },
 } as const satisfies Area

@@ -14,6 +14,8 @@ export interface Preset {
   readonly tenantClaim?: string
   /** Whether an address without `email_verified` counts as one that its owner proved. */
   readonly trustsEmail: boolean
+  /** A claim that says whether the address is proven, beside `email_verified`. */
+  readonly emailProof?: string
   /** Whether an ID token without groups may say that there were too many of them for it. */
   readonly groupsOverage?: boolean
 }
@@ -22,8 +24,8 @@ export const presetNames = ['entra-id', 'google', 'okta', 'auth0', 'keycloak'] a
 export type PresetName = (typeof presetNames)[number]
 
 export const presets: Readonly<Record<PresetName, Preset>> = {
-  // v2.0 endpoint. `email` of Entra can be set by whoever administers a tenant and is never marked as verified, so a
-  // person is named by tenant and object id.
+  // v2.0 endpoint. `email` of Entra can be set by whoever administers a tenant and is marked as verified on request alone
+  // (optional claim xms_edov), so a person is named by tenant and object id.
   'entra-id': {
     subjectClaim: 'oid',
     groupsClaims: ['groups', 'roles'],
@@ -35,6 +37,7 @@ export const presets: Readonly<Record<PresetName, Preset>> = {
     needsTenants: true,
     tenantClaim: 'tid',
     trustsEmail: false,
+    emailProof: 'xms_edov',
     groupsOverage: true,
   },
   google: {

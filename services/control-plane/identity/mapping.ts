@@ -1,4 +1,4 @@
-import { type PresetName, presets } from '../config/presets.ts'
+import { presets } from '../config/presets.ts'
 import type { OidcConfig } from '../config/schema.ts'
 import { keepClaims } from './claims.ts'
 import { normalizeEmail } from './directory.ts'
@@ -36,7 +36,8 @@ export function mapClaims(config: OidcConfig, claims: Claims): Identity {
       { reason: 'NoDataFound' },
     )
   }
-  if (subjectClaim === 'email' && !provenAddress(config.preset, claims)) {
+  const proven = provenAddress(config, claims)
+  if (subjectClaim === 'email' && !proven) {
     throw new SignInRefused(
       `"${provider}" has not verified your email address.`,
       'email_verified is not true',
@@ -45,7 +46,7 @@ export function mapClaims(config: OidcConfig, claims: Claims): Identity {
       },
     )
   }
-  const email = text('email')
+  const email = proven ? text('email') : undefined
   const name = text('name') ?? text('preferred_username')
   return {
     idp: config.id,
@@ -85,10 +86,27 @@ function checkTenant(
 }
 
 /** An address that its owner never confirmed is a name anyone may claim. */
-function provenAddress(preset: PresetName | undefined, claims: Claims): boolean {
-  const { email_verified: verified } = claims
-  if (verified === undefined) return preset === undefined || presets[preset].trustsEmail
-  return verified === true || verified === 'true'
+function provenAddress(config: OidcConfig, claims: Claims): boolean {
+  const preset = config.preset === undefined ? undefined : presets[config.preset]
+  const said = [verified(claims.email_verified)]
+  if (preset?.emailProof) said.push(verified(claims[preset.emailProof]))
+  if (said.includes(false)) return false
+  if (said.includes(true)) return true
+  if (preset === undefined || preset.trustsEmail) return true
+  return preset.tenantIssuer === true && ofOwnTenant(config, claims)
+}
+
+function verified(claim: unknown): boolean | undefined {
+  return claim === undefined ? undefined : claim === true || claim === 'true' || claim === 1 || claim === '1'
+}
+
+/** Tenant of everybody's personal accounts at Microsoft: nobody's own. */
+const personalTenant = '9188040d-6c67-4c5b-b112-36a304b66dad'
+
+/** Where a single tenant is let in, its administrators, who write addresses, are the gateway's own. */
+function ofOwnTenant({ issuer, allowedTenants }: OidcConfig, { tid }: Claims): boolean {
+  if (typeof tid !== 'string' || tid === '' || tid === personalTenant) return false
+  return allowedTenants.length === 1 || issuer.includes(tid)
 }
 
 /** The first of the configured claims that is there. A star stands for a namespace of the provider's own. */
