@@ -167,6 +167,10 @@ export const identity = {
       source: 'Documented surface: enforceSso off',
       text: "Where sign-in is not enforced the token is the client's alone.",
     },
+    'OAUTH-42': {
+      source: 'RFC 9700, 4.11; CWE-601',
+      text: 'Who signs in for a page of ours comes back to that page, and to no other site.',
+    },
     'AUDIT-01': {
       source: 'Documented surface: failure matrix, access.authorization',
       text: 'Every refused sign-in leaves its reason in log, audit log and authorization events.',

@@ -272,7 +272,11 @@ export function refuseForm(reply: FastifyReply): FastifyReply {
 
 /** A path of this origin and nothing else; `/` for whatever would lead away. */
 export function localPath(value: unknown, issuer: string): string {
-  if (typeof value !== 'string' || !/^\/(?![/\\])/.test(value) || value.length > 2048) return '/'
+  const local = /^\/(?![/\\])/
+  if (typeof value !== 'string' || !local.test(value) || value.length > 2048) return '/'
   const url = URL.parse(value, issuer)
-  return url?.origin === new URL(issuer).origin ? `${url.pathname}${url.search}` : '/'
+  // Dots that the parser resolves may leave two slashes at the front, which a browser reads as another host.
+  return url?.origin === new URL(issuer).origin && local.test(url.pathname)
+    ? `${url.pathname}${url.search}`
+    : '/'
 }

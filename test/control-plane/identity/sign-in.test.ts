@@ -207,6 +207,7 @@ t.test('signing in as someone else at the same browser leaves the first one’s 
 })
 
 t.test('sign-in for a page of ours, and out again', async (t) => {
+  proves(t, 'OAUTH-42')
   const world = await startWorld()
   t.teardown(() => world.close())
   const app = Fastify()
@@ -249,7 +250,10 @@ t.test('sign-in for a page of ours, and out again', async (t) => {
     await browser.get(authorizeUrl(world, (await register(world)).client_id, pkce().challenge)),
   )
   t.match(consent.text, /\/consent"/, 'the same session serves agents')
-  for (const evil of ['https://evil.example/', '//evil.example/', '/\\evil.example', '\t//evil.example']) {
+  for (const evil of [
+    ...['https://evil.example/', '//evil.example/', '/\\evil.example', '\t//evil.example'],
+    ...['/.//evil.example', '/a/..//evil.example'],
+  ]) {
     const answer = await browser.get(`${world.origin}/sign-in?return_to=${encodeURIComponent(evil)}`)
     t.equal(new URL(answer.location!).origin, world.origin, evil)
   }
