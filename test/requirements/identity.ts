@@ -145,7 +145,7 @@ export const identity = {
     },
     'OAUTH-36': {
       source: 'RFC 7009, 2.1',
-      text: 'Revoking an access token tells the gateways and ends its grant.',
+      text: 'Revoking an access token tells the gateways and ends its grant, also while policy or the kill switch denies it.',
     },
     'OAUTH-37': {
       source: 'RFC 7517; NIST SP 800-57, key rotation',

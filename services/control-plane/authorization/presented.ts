@@ -20,11 +20,18 @@ export type Presented = AdapterPayload & { readonly jti: string }
 
 /**
  * Our access tokens are JWTs that nobody stores. Shown at the introspection or revocation endpoint one is verified here
- * and then looks like a stored token, so that both endpoints treat it like any other. Undefined where it is not ours,
- * has expired, was revoked, or policy has nothing left for it.
+ * and then looks like a stored token, so that both endpoints treat it like any other. Undefined where it is not ours or
+ * has expired; `active` also where it was revoked or policy has nothing left for it. Who revokes one need not be let in:
+ * policy may change again while the token lives.
  */
 export function createPresented({ settings, keys, clock, policy }: PresentedDeps) {
-  return async (token: string): Promise<Presented | undefined> => {
+  const isActive = (principal: Principal): boolean => {
+    const { index, now } = policy()
+    const revocations = new RevocationIndex(index.snapshot.revocations, index.blocked.token)
+    if (revocations.revoked(tokenFacts(principal))) return false
+    return issuable(decideGateway(index, principal, { now })).allow
+  }
+  return async (token: string, { active }: { active: boolean }): Promise<Presented | undefined> => {
     const { issuer, resource } = settings()
     let claims: JWTPayload
     try {
@@ -52,10 +59,7 @@ export function createPresented({ settings, keys, clock, policy }: PresentedDeps
       identityProvider: text('idp'),
       claims,
     }
-    const { index, now } = policy()
-    const revocations = new RevocationIndex(index.snapshot.revocations, index.blocked.token)
-    if (revocations.revoked(tokenFacts(principal))) return undefined
-    if (!issuable(decideGateway(index, principal, { now })).allow) return undefined
+    if (active && !isActive(principal)) return undefined
     const { iss: _iss, aud, sub, exp, iat, jti, client_id: clientId, scope, grant, ...extra } = claims
     return {
       kind: alone ? 'ClientCredentials' : 'AccessToken',

@@ -17,8 +17,8 @@ export interface AuthorizationRoutesDeps {
   /** The running authorization server and its settings: a reload replaces both. */
   readonly current: () => { callback: Callback; settings: AuthorizationSettings }
   readonly store: ArtefactStore
-  /** A JWT access token as a stored one; undefined where it is not one of ours that is good. */
-  readonly presented: (token: string) => Promise<Presented | undefined>
+  /** A JWT access token as a stored one; undefined where it is none of ours, or, if wanted, none that is active. */
+  readonly presented: (token: string, wanted: { active: boolean }) => Promise<Presented | undefined>
   readonly refuse: Refuse
   readonly clock: Clock
   readonly log: Logger
@@ -100,7 +100,7 @@ export function registerAuthorizationServer(root: FastifyInstance, deps: Authori
         if (form.getAll('token').length !== 1 || token.split('.').length !== 3) {
           return hand(request, reply, { body: bytes(request) })
         }
-        const found = await presented(token)
+        const found = await presented(token, { active: url === routes.introspection })
         // One that is none of ours is unknown: both endpoints say nothing more of it (RFC 7009 §2.2, RFC 7662 §2.2).
         form.set('token', found?.jti ?? 'unknown')
         return hand(request, reply, { body: Buffer.from(form.toString()), presented: found })

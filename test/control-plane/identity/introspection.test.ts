@@ -111,6 +111,27 @@ t.test('revoking an access token tells the gateways and ends its grant', async (
   t.equal((await refresh(world, client.client_id, tokens.refresh_token!)).body.error, 'invalid_grant')
 })
 
+t.test('a token that policy or the kill switch denies can be revoked all the same', async (t) => {
+  proves(t, 'OAUTH-36')
+  const world = await start()
+  t.teardown(() => world.close())
+  for (const [name, deny] of [
+    ['policy', () => world.apply({ accessPolicies: [] })],
+    ['the kill switch of its user', () => world.apply({}, [], [{ kind: 'user', value: 'ann@example.com' }])],
+    ['the kill switch of it', (value: string) => world.apply({}, [], [{ kind: 'token', value }])],
+  ] as const) {
+    const { client, tokens } = await obtainTokens(world)
+    const { jti, grant } = decodeJwt(tokens.access_token)
+    await deny(String(jti))
+    const fields = { token: tokens.access_token, client_id: client.client_id }
+    t.equal((await post(world, 'revocation', fields)).status, 200)
+    t.same(world.revoked.splice(0), [{ jti }, { grant }], name)
+    await world.apply({})
+    const again = await refresh(world, client.client_id, tokens.refresh_token!)
+    t.equal(again.body.error, 'invalid_grant', `${name}: over when it lets in again`)
+  }
+})
+
 t.test('revoking a refresh token, and replaying one, takes its access tokens with it', async (t) => {
   proves(t, 'OAUTH-51')
   const clock = new TestClock()

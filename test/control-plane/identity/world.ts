@@ -18,6 +18,7 @@ import { type DatabaseSync, openDatabase } from '../../../services/control-plane
 import type { Clock } from '../../../shared/clock.ts'
 import { indexSnapshot, type Locate, type PolicyIndex } from '../../../shared/policy.ts'
 import type { Revocation, RevocationMatch } from '../../../shared/revocations.ts'
+import type { Block } from '../../../shared/wire/snapshot.ts'
 import { type Answer, Browser } from './browser.ts'
 
 export const password = 'correct horse battery staple'
@@ -51,7 +52,7 @@ export interface World {
   readonly logs: Record<string, unknown>[]
   /** What gateways were told to refuse. */
   readonly revoked: RevocationMatch[]
-  apply(config: Record<string, unknown>, revocations?: Revocation[]): Promise<void>
+  apply(config: Record<string, unknown>, revocations?: Revocation[], blocks?: Block[]): Promise<void>
   close(): Promise<void>
 }
 
@@ -142,7 +143,7 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
     },
     config,
   )
-  const apply = async (over: Record<string, unknown>, revocations: Revocation[] = []): Promise<void> => {
+  const apply: World['apply'] = async (over, revocations = [], blocks = []) => {
     const next = configOf(over)
     const commit = await plane.prepare(next)
     config = next
@@ -151,6 +152,7 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
       issuedAt: new Date(clock.now()).toISOString(),
       issuerKeys: plane.keys.publicJwks(),
       revocations,
+      blocks,
     })
     index = indexSnapshot(snapshot)
     commit()
