@@ -113,7 +113,7 @@ export const identity = {
     },
     'OAUTH-28': {
       source: 'RFC 7523, 3; Enterprise-Managed Authorization extension',
-      text: 'An identity assertion becomes a token for that person and client, once.',
+      text: 'An identity assertion becomes a token for that person and client, once; what it leaves out stays as the sign-in said.',
     },
     'OAUTH-29': {
       source: 'RFC 7523, 3',

@@ -4,7 +4,7 @@ import type { Clock } from '../../../shared/clock.ts'
 import type { Config, OidcConfig } from '../config/schema.ts'
 import type { TrustReason } from '../events/refusals.ts'
 import { createGuardedFetch, type GuardedFetch } from '../identity/guarded-fetch.ts'
-import { mapClaims } from '../identity/mapping.ts'
+import { mapClaims, saysGroups } from '../identity/mapping.ts'
 import type { Identity } from '../identity/types.ts'
 import type { DatabaseSync } from '../store/database.ts'
 import { digest } from '../store/digest.ts'
@@ -24,6 +24,8 @@ export class AssertionRefused extends Error {
 
 export interface Asserted {
   readonly identity: Identity
+  /** Whether it says what groups the person is in; most do not. */
+  readonly saysGroups: boolean
   readonly idp: OidcConfig
   /** What the assertion allows of the scopes that there are. */
   readonly scopes: readonly string[]
@@ -180,7 +182,8 @@ export function createIdentityAssertions(deps: IdentityAssertionsDeps): Identity
       if (use.run(digest(JSON.stringify(['id-jag', claims.iss, claims.jti])), until).changes === 0) {
         throw new AssertionRefused('the assertion was used before', 'jti')
       }
-      return { identity, idp: provider.config, scopes, jti: claims.jti }
+      const { config } = provider
+      return { identity, saysGroups: saysGroups(config, payload), idp: config, scopes, jti: claims.jti }
     },
     sweep: () => void expire.run(clock.now()),
     close: async () => {

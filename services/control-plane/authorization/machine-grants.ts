@@ -49,8 +49,9 @@ export function registerIdentityAssertionGrant(provider: Provider, deps: Machine
     if (params.resource !== undefined && params.resource !== settings.resource) {
       throw new errors.InvalidTarget('the resource is not one of this server')
     }
-    const { identity, idp, scopes, jti } = await assertions.verify(params.assertion, client.clientId)
-    accounts.signedIn(identity)
+    const asserted = await assertions.verify(params.assertion, client.clientId)
+    const { idp, scopes, jti } = asserted
+    const identity = accounts.asserted(asserted.identity, asserted.saysGroups)
     const asked = typeof params.scope === 'string' ? params.scope.split(' ') : scopes
     const granted = scopes.filter((scope) => asked.includes(scope))
     if (granted.length === 0)

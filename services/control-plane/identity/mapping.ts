@@ -130,7 +130,12 @@ function groupsOf(config: OidcConfig, claims: Claims): readonly string[] {
 /** Whether the claims say what groups and who somebody is, as far as this provider is asked for it. */
 export function isComplete(config: OidcConfig, claims: Claims): boolean {
   const named = ['email', config.subjectClaim].every((name) => claimAt(claims, name) !== undefined)
-  return named && (config.groupsClaims.length === 0 || findGroups(config, claims) !== undefined)
+  return named && (config.groupsClaims.length === 0 || saysGroups(config, claims))
+}
+
+/** Whether the claims say what groups somebody is in, none of them included. */
+export function saysGroups(config: OidcConfig, claims: Claims): boolean {
+  return findGroups(config, claims) !== undefined
 }
 
 function findGroups({ groupsClaims }: OidcConfig, claims: Claims): unknown {

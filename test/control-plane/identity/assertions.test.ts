@@ -118,6 +118,31 @@ t.test('an assertion is a token for that person and client, once', async (t) => 
   t.ok(metadata.grant_types_supported.includes(grantType))
 })
 
+t.test('what an assertion does not say stays as the sign-in said', async (t) => {
+  proves(t, 'OAUTH-28')
+  const { world, idp } = await scene(t)
+  const { accounts } = world.plane
+  const signedIn = {
+    idp: 'corp',
+    idpSubject: 'pairwise-1',
+    subject: 'ann@example.com',
+    email: 'ann@example.com',
+    name: 'Ann',
+    groups: ['staff', 'contractors'],
+    claims: { department: 'sales' },
+  }
+  accounts.signedIn(signedIn)
+  const { body } = await ask(world, await assertion(world, idp, { level: 3 }))
+  t.same(decodeJwt(body.access_token).groups, signedIn.groups)
+  const { claims, ...rest } = accounts.find('ann@example.com') ?? {}
+  t.match({ ...rest, claims }, { ...signedIn, claims: { department: 'sales', level: 3 } })
+  await ask(world, await assertion(world, idp, { groups: ['staff'], name: 'Ann B' }))
+  t.match(accounts.find('ann@example.com'), { idpSubject: 'pairwise-1', name: 'Ann B' })
+  t.same(accounts.find('ann@example.com')?.groups, ['staff'], 'groups that it does say count')
+  await ask(world, await assertion(world, idp, { groups: [] }))
+  t.same(accounts.find('ann@example.com')?.groups, [], 'and none, where it says none')
+})
+
 t.test('assertions that are not taken', async (t) => {
   proves(t, 'OAUTH-29')
   const { world, idp } = await scene(t)
