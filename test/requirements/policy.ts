@@ -161,7 +161,7 @@ export const policy = {
     },
     'CRED-52': {
       source: 'Documented surface: aembit-access-token',
-      text: 'A token for the administration API carries its role there, and no other token of ours does.',
+      text: 'A token for the administration API carries its role there while its provider gives it and the kill switch does not name it, and no other token of ours does.',
     },
     'CRED-53': {
       source: 'Documented surface: oauth-authorization-code, admin-authorized',

@@ -6,7 +6,8 @@ export type Role = 'auditor' | 'administrator'
 
 /**
  * The role of a token of ours for this API (credential providers of type aembit-access-token); undefined for anything
- * else. What counts is the signature of our issuer's keys and an audience that no other token of ours has.
+ * else. What counts is the signature of our issuer's keys and an audience that no other token of ours has; and while it
+ * lives, that the kill switch does not name it and its provider still gives a role.
  */
 export async function roleOf(
   snapshots: SnapshotSource,
@@ -14,7 +15,7 @@ export async function roleOf(
 ): Promise<Role | undefined> {
   const token = /^Bearer ([A-Za-z0-9_.-]{20,8192})$/i.exec(authorization ?? '')?.[1]
   if (!token?.includes('.')) return undefined
-  const { config, snapshot } = snapshots.current()
+  const { config, snapshot, index } = snapshots.current()
   const { issuer } = config.authorizationServer
   const jwks = snapshot.issuers.find(({ kind }) => kind === 'authorization-server')?.jwks
   if (!jwks) return undefined
@@ -24,10 +25,16 @@ export async function roleOf(
       audience: apiAudience(new URL(issuer).origin),
       algorithms: ['ES256'],
       typ: 'JWT',
-      requiredClaims: ['exp', 'sub'],
+      requiredClaims: ['exp', 'sub', 'jti'],
     })
-    const role = payload.role_id
-    return role === 'auditor' || role === 'administrator' ? role : undefined
+    if (index.blocked.token.has(payload.jti!)) return undefined
+    const given = payload.role_id
+    if (given !== 'auditor' && given !== 'administrator') return undefined
+    const provider = config.credentialProviders.find(
+      ({ type, id }) => type === 'aembit-access-token' && `credential-provider:${id}` === payload.sub,
+    )
+    if (provider?.type !== 'aembit-access-token') return undefined
+    return provider.roleId === 'administrator' ? given : 'auditor'
   } catch {
     return undefined
   }
