@@ -181,7 +181,7 @@ export const identity = {
     },
     'AUDIT-03': {
       source: 'OWASP Logging, Denial of service',
-      text: 'What strangers are refused does not push out what administrators did.',
+      text: 'What strangers are refused or give up, and what people do, does not push out what administrators did.',
     },
     'TRUST-01': {
       source:

@@ -96,25 +96,38 @@ export function registerConsentStep(
     reply: FastifyReply,
     details: Interaction,
   ): Promise<FastifyReply> => {
-    log.info(
-      {
+    const subject = details.session?.accountId
+    const clientId = String(details.params.client_id)
+    const redirectUri = String(details.params.redirect_uri)
+    const prompt = details.prompt.name
+    if (subject === undefined) {
+      // Anybody can open a request and give it up.
+      refuse({
         event: 'consent.denied',
-        subject: details.session?.accountId,
-        clientId: details.params.client_id,
-        prompt: details.prompt.name,
-      },
-      'authorization denied by the person or by policy',
-    )
-    audit.add({
-      category: 'Agents',
-      activity: 'Authorization denied at the page',
-      actor: { type: 'User', displayName: details.session?.accountId ?? 'unknown' },
-      target: `client ${String(details.params.client_id)}`,
-      outcome: 'Failure',
-      severity: 'Info',
-      client: { ip: request.ip },
-      detail: { redirectUri: String(details.params.redirect_uri), prompt: details.prompt.name },
-    })
+        activity: 'Authorization denied at the page',
+        category: 'Agents',
+        address: request.ip,
+        clientId,
+        redirectUri,
+        reason: 'access_denied',
+        detail: `prompt ${prompt}`,
+      })
+    } else {
+      log.info(
+        { event: 'consent.denied', subject, clientId, prompt },
+        'authorization denied by the person or by policy',
+      )
+      audit.add({
+        category: 'Agents',
+        activity: 'Authorization denied at the page',
+        actor: { type: 'User', displayName: subject },
+        target: `client ${clientId}`,
+        outcome: 'Failure',
+        severity: 'Info',
+        client: { ip: request.ip },
+        detail: { redirectUri, prompt },
+      })
+    }
     const refused = details.prompt.reasons.includes('policy_denied')
     return finish(request, reply, {
       error: 'access_denied',

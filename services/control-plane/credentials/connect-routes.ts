@@ -241,11 +241,14 @@ export function registerConnections(root: FastifyInstance, deps: ConnectRoutesDe
     }
     const providerId = typeof form.provider === 'string' ? form.provider : ''
     const { issuer, subject } = user
+    const connected = connections
+      .list(user)
+      .some((stored) => stored.serverId === serverId && stored.providerId === providerId)
     const done = await connections.disconnect(
       { issuer, subject, serverId, providerId },
       configuredTarget(snapshots, serverId, providerId),
     )
-    note(request, user, 'Account disconnected', serverId, providerId)
+    if (connected) note(request, user, 'Account disconnected', serverId, providerId)
     return reply.redirect(`/connections?done=${done}`, 303)
   })
 }

@@ -1,8 +1,8 @@
 import t, { type Test } from 'tap'
 import { createAccessEvents } from '../../../services/control-plane/events/access.ts'
-import { createAuditLog } from '../../../services/control-plane/events/audit.ts'
+import { type AuditEntry, createAuditLog } from '../../../services/control-plane/events/audit.ts'
 import { createRefusals } from '../../../services/control-plane/events/refusals.ts'
-import { openDatabase } from '../../../services/control-plane/store/database.ts'
+import { openDatabase, transaction } from '../../../services/control-plane/store/database.ts'
 import { proves } from '../../requirements.ts'
 import { Browser } from './browser.ts'
 import {
@@ -278,15 +278,64 @@ t.test('records are bounded: what one address sends is counted, not kept without
     outcome: 'Success',
     severity: 'Info',
   })
-  const fill = db.prepare(
-    `INSERT INTO audit_log (id, at, category, severity, body) VALUES (?, ?, 'Authentication', 'Warn', '{}')`,
-  )
-  for (let i = 0; i < 20_500; i++) fill.run(String(i), clock.now())
+  const many = (count: number, entry: Partial<AuditEntry>): void =>
+    transaction(db, () => {
+      for (let i = 0; i < count; i++) {
+        audit.add({
+          category: 'Authentication',
+          activity: 'x',
+          actor: { type: 'User', displayName: 'x' },
+          target: 'x',
+          outcome: 'Failure',
+          severity: 'Warn',
+          ...entry,
+        })
+      }
+    })
+  const total = (category: string): number => audit.query({ category, page: 1, perPage: 1 }).total
+  many(20_500, {})
   audit.sweep()
-  t.equal(audit.query({ category: 'Authentication', page: 1, perPage: 1 }).total, 20_000)
+  t.equal(total('Authentication'), 20_000)
+  many(20_500, { category: 'AgentControllers' })
+  many(100, { category: 'Agents', severity: 'Info', actor: { type: 'System', displayName: 'client' } })
+  audit.sweep()
+  t.equal(total('AgentControllers') + total('Agents'), 20_000, 'strangers together')
+  t.equal(total('Agents'), 100)
+  many(80_500, { category: 'CredentialProvider', severity: 'Info' })
+  audit.sweep()
+  t.equal(total('CredentialProvider'), 80_000, 'what people do')
   t.equal(
     audit.query({ category: 'Tenant', page: 1, perPage: 1 }).total,
     1,
     'what an administrator did stays',
   )
+})
+
+t.test('giving up a request without a sign-in is recorded as refusals are', async (t) => {
+  proves(t, 'AUDIT-03')
+  const world = await startWorld()
+  t.teardown(() => world.close())
+  const audit = createAuditLog(world.db, new TestClock())
+  const kept = () =>
+    audit
+      .query({ category: 'Agents', page: 1, perPage: 100 })
+      .entries.filter((entry) => (entry as AuditEntry).activity === 'Authorization denied at the page')
+  const client = await register(world)
+  const giveUp = async (browser: Browser): Promise<void> => {
+    const page = await browser.follow(
+      await browser.get(authorizeUrl(world, client.client_id, pkce().challenge)),
+      callback,
+    )
+    await browser.submit(page, '/cancel')
+  }
+  for (let i = 0; i < 70; i++) await giveUp(new Browser())
+  // One more each five seconds.
+  t.ok(kept().length < 64, `${kept().length} of one address`)
+  t.match(kept()[0], { severity: 'Warn', actor: { displayName: 'unknown' } })
+  const { browser } = await obtainTokens(world)
+  const url = authorizeUrl(world, client.client_id, pkce().challenge, { prompt: 'consent' })
+  await browser.submit(await browser.follow(await browser.get(url), callback), '/consent', {
+    decision: 'deny',
+  })
+  t.match(kept()[0], { severity: 'Info', actor: { displayName: 'ann@example.com' } })
 })
