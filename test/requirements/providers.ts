@@ -21,7 +21,7 @@ export const providers = {
     },
     'SAML-05': {
       source: 'docs/identity-providers.md',
-      text: 'Subject, email and groups come from the NameID or from attributes, one value each.',
+      text: 'Subject, email and groups come from the NameID or from attributes, one value each; more groups than are kept is a refused sign-in.',
     },
     'SAML-06': {
       source: 'saml-profiles-2.0, 4.1.4.3; saml-core-2.0, 2.5.1',

@@ -7,7 +7,7 @@ import { type Identity, SignInRefused } from './types.ts'
 type Claims = Readonly<Record<string, unknown>>
 
 /** More would not fit into the tokens that agents send with each request. */
-const maxGroups = 200
+export const maxGroups = 200
 
 /** A value of claims by name; a dot steps into an object where no claim has the whole name. Own members alone. */
 export function claimAt(claims: Claims, path: string): unknown {

@@ -1,6 +1,7 @@
 import type { SamlConfig } from '../../config/schema.ts'
 import { keepClaims } from '../claims.ts'
 import { normalizeEmail } from '../directory.ts'
+import { maxGroups } from '../mapping.ts'
 import { type Identity, SignInRefused } from '../types.ts'
 import type { Assertion } from './response.ts'
 
@@ -61,18 +62,30 @@ export function mapAssertion(config: SamlConfig, assertion: Assertion): Identity
     one(config.emailAttribute, usual.email) ?? (nameIdFormat === emailFormat ? nameId : undefined)
   const email = address !== undefined && isAddress(address) ? normalizeEmail(address) : undefined
   const name = one(config.nameAttribute, usual.name)
-  const groups = (config.groupsAttribute === undefined ? usual.groups : [config.groupsAttribute])
-    .map((each) => attributes.get(each))
-    .find((values) => values !== undefined)
   return {
     idp: config.id,
     idpSubject: nameId,
     subject: isAddress(raw) ? normalizeEmail(raw) : raw,
     ...(email === undefined ? {} : { email }),
     ...(name === undefined ? {} : { name }),
-    groups: (groups ?? []).filter((group) => group.length <= 255).slice(0, 200),
+    groups: groupsOf(config, attributes),
     claims: claimsOf(assertion),
   }
+}
+
+function groupsOf(config: SamlConfig, attributes: Assertion['attributes']): readonly string[] {
+  const groups = (config.groupsAttribute === undefined ? usual.groups : [config.groupsAttribute])
+    .map((each) => attributes.get(each))
+    .find((values) => values !== undefined)
+    ?.filter((group) => group.length <= 255)
+  // Some of them would be none: what a rule forbids a group would be allowed.
+  if (groups !== undefined && groups.length > maxGroups) {
+    throw new SignInRefused(
+      `You are in more groups at "${config.name}" than can be taken over. An administrator has to have fewer of them sent.`,
+      `${groups.length} groups, at most ${maxGroups} are kept: have identity provider ${config.id} send those that policy names`,
+    )
+  }
+  return groups ?? []
 }
 
 /** Attributes by their names, and all of it again under the names that dynamic claims are written with. */

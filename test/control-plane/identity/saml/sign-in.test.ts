@@ -133,6 +133,20 @@ t.test('who a person is: attributes and NameID', async (t) => {
   }
 })
 
+t.test(
+  'more groups than are kept: no sign-in, where a rule could miss the one that it forbids',
+  async (t) => {
+    proves(t, 'SAML-05')
+    const { world, answered } = await samlScene(t)
+    const groups = Array.from({ length: 200 }, (_, index) => `g-${index}`)
+    const refused = await answered({ attributes: { groups: [...groups, 'contractors'] } })
+    t.match(refused.text, /in more groups at &quot;[^&]+&quot; than can be taken over/)
+    t.equal(world.plane.accounts.find('ann@example.com'), undefined)
+    await answered({ attributes: { groups } })
+    t.same(world.plane.accounts.find('ann@example.com')?.groups, groups)
+  },
+)
+
 t.test('metadata that can not be used', async (t) => {
   const idp = createSamlIdp()
   const good = idp.metadata()
