@@ -171,6 +171,10 @@ export const identity = {
       source: 'RFC 9700, 4.11; CWE-601',
       text: 'Who signs in for a page of ours comes back to that page, and to no other site.',
     },
+    'OAUTH-43': {
+      source: 'RFC 7009, 2.2.1 and 5',
+      text: 'Revocations by clients are limited, and however many there are push out none of a person or a client.',
+    },
     'AUDIT-01': {
       source: 'Documented surface: failure matrix, access.authorization',
       text: 'Every refused sign-in leaves its reason in log, audit log and authorization events.',

@@ -37,6 +37,9 @@ const bodyLimit = 56 * 1024
 const registrationBurst = 60
 const registrationRefillMs = 10_000
 const maxClients = 100_000
+/** Revocations of one client at one address: each is told to every gateway and kept while its token would live. */
+const revocationBurst = 300
+const revocationRefillMs = 1_000
 
 /**
  * The endpoints of the authorization server. Requests are put in order here (resource, scope, registration rules)
@@ -45,6 +48,7 @@ const maxClients = 100_000
 export function registerAuthorizationServer(root: FastifyInstance, deps: AuthorizationRoutesDeps): void {
   const { current, store, presented, clock, log } = deps
   const limit = createRateLimit(clock, registrationBurst, registrationRefillMs)
+  const revocations = createRateLimit(clock, revocationBurst, revocationRefillMs)
 
   const hand = async (request: FastifyRequest, reply: FastifyReply, over: Over = {}) => {
     const { callback, settings } = current()
@@ -96,6 +100,23 @@ export function registerAuthorizationServer(root: FastifyInstance, deps: Authori
       app.post(url, async (request, reply) => {
         if (!isForm(request)) return hand(request, reply, { body: bytes(request) })
         const form = new URLSearchParams(bytes(request).toString())
+        const wait =
+          url === routes.revocation ? revocations.take(`${request.ip} ${claimedClient(request, form)}`) : 0
+        if (wait > 0) {
+          // RFC 7009 §2.2.1: the token still counts, and the client asks again.
+          const text = 'too many revocations, ask again later'
+          deps.refuse({
+            event: 'revocation.refused',
+            activity: 'Revocation refused',
+            address: request.ip,
+            reason: 'temporarily_unavailable',
+            detail: text,
+          })
+          return reply
+            .code(503)
+            .headers({ 'cache-control': 'no-store', 'retry-after': Math.ceil(wait / 1000) })
+            .send({ error: 'temporarily_unavailable', error_description: text })
+        }
         const token = form.get('token') ?? ''
         if (form.getAll('token').length !== 1 || token.split('.').length !== 3) {
           return hand(request, reply, { body: bytes(request) })
@@ -161,6 +182,13 @@ export function registerAuthorizationServer(root: FastifyInstance, deps: Authori
 }
 
 const registrationHeaders = { 'cache-control': 'no-store', 'access-control-allow-origin': '*' }
+
+/** Who the client says it is, short; proven or not. */
+function claimedClient({ headers }: FastifyRequest, form: URLSearchParams): string {
+  const [, basic = ''] = /^Basic ([A-Za-z0-9+/=]{1,2000})$/i.exec(headers.authorization ?? '') ?? []
+  const [named = ''] = Buffer.from(basic, 'base64').toString().split(':')
+  return (named || form.get('client_id') || '').slice(0, 200)
+}
 
 function isForm(request: FastifyRequest): boolean {
   return /^application\/x-www-form-urlencoded\b/i.test(request.headers['content-type'] ?? '')

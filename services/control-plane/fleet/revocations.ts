@@ -10,43 +10,44 @@ export interface Revocations {
   live(tokenLifeSecs: number): Revocation[]
 }
 
-/** Newest kept; each lives no longer than the access tokens it refuses. */
-const maxRevocations = 10_000
+/**
+ * Of those that name one token or one authorization, which people's clients may ask for: the newest are kept. What names a
+ * person or a client is never left out. Each lives no longer than the access tokens it refuses.
+ */
+const maxNarrow = 10_000
 
 export function createRevocations(db: DatabaseSync, clock: Clock): Revocations {
+  const again = db.prepare(`UPDATE revocation SET at = ?
+    WHERE subject IS ? AND client_id IS ? AND jti IS ? AND grant_ref IS ?`)
   const insert = db.prepare(
-    'INSERT INTO revocation (id, at, subject, client_id, jti, grant_ref) VALUES (?, ?, ?, ?, ?, ?)',
+    'INSERT INTO revocation (at, subject, client_id, jti, grant_ref, id) VALUES (?, ?, ?, ?, ?, ?)',
   )
-  const list = db.prepare(
-    'SELECT at, subject, client_id, jti, grant_ref FROM revocation ORDER BY at DESC, id LIMIT ?',
-  )
+  const columns = 'SELECT at, id, subject, client_id, jti, grant_ref FROM revocation'
+  const narrow = '(jti IS NOT NULL OR grant_ref IS NOT NULL)'
+  const list = db.prepare(`SELECT * FROM (${columns} WHERE NOT ${narrow})
+    UNION ALL SELECT * FROM (${columns} WHERE ${narrow} ORDER BY at DESC, id LIMIT ?)
+    ORDER BY at, id DESC`)
   const expire = db.prepare('DELETE FROM revocation WHERE at < ?')
   return {
     add: ({ subject, clientId, jti, grant }) => {
       if ([subject, clientId, jti, grant].every((value) => value === undefined)) {
         throw new RangeError('a revocation names a subject, a client, a token or a grant')
       }
-      insert.run(
-        randomUUID(),
+      const row = [
         Math.floor(clock.now() / 1000),
-        subject ?? null,
-        clientId ?? null,
-        jti ?? null,
-        grant ?? null,
-      )
+        ...[subject, clientId, jti, grant].map((value) => value ?? null),
+      ] as const
+      if (again.run(...row).changes === 0) insert.run(...row, randomUUID())
     },
     live: (tokenLifeSecs) => {
       expire.run(Math.floor(clock.now() / 1000) - tokenLifeSecs - 60)
-      return list
-        .all(maxRevocations)
-        .reverse()
-        .map((row) => ({
-          at: Number(row.at),
-          ...(row.subject === null ? {} : { subject: String(row.subject) }),
-          ...(row.client_id === null ? {} : { clientId: String(row.client_id) }),
-          ...(row.jti === null ? {} : { jti: String(row.jti) }),
-          ...(row.grant_ref === null ? {} : { grant: String(row.grant_ref) }),
-        }))
+      return list.all(maxNarrow).map((row) => ({
+        at: Number(row.at),
+        ...(row.subject === null ? {} : { subject: String(row.subject) }),
+        ...(row.client_id === null ? {} : { clientId: String(row.client_id) }),
+        ...(row.jti === null ? {} : { jti: String(row.jti) }),
+        ...(row.grant_ref === null ? {} : { grant: String(row.grant_ref) }),
+      }))
     },
   }
 }

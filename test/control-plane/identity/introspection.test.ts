@@ -132,6 +132,22 @@ t.test('a token that policy or the kill switch denies can be revoked all the sam
   }
 })
 
+t.test('revocations of one client are limited', async (t) => {
+  proves(t, 'OAUTH-43')
+  const world = await start()
+  t.teardown(() => world.close())
+  const { client, tokens } = await obtainTokens(world)
+  const revoke = (clientId: string, token = 'x') => post(world, 'revocation', { token, client_id: clientId })
+  let answer = await revoke(client.client_id)
+  for (let i = 0; i < 400 && answer.status === 200; i++) answer = await revoke(client.client_id)
+  t.match(answer, { status: 503, body: { error: 'temporarily_unavailable' } })
+  t.same(world.revoked, [])
+  const other = await obtainTokens(world)
+  t.equal((await revoke(other.client.client_id, other.tokens.access_token)).status, 200, 'of that one alone')
+  t.equal(world.revoked.length, 2)
+  t.equal((await post(world, 'introspection', { token: tokens.access_token }, asWatcher)).body.active, true)
+})
+
 t.test('revoking a refresh token, and replaying one, takes its access tokens with it', async (t) => {
   proves(t, 'OAUTH-51')
   const clock = new TestClock()
