@@ -12,7 +12,7 @@ import { type AuditLog, createAuditLog } from './events/audit.ts'
 import { createEventStore } from './events/store.ts'
 import { createAssertions } from './fleet/assertions.ts'
 import { createAttestation } from './fleet/attestation/attest.ts'
-import { type Controller, createControllers } from './fleet/controllers.ts'
+import { type Controller, type Controllers, createControllers } from './fleet/controllers.ts'
 import { createCredentialChanges } from './fleet/credential-changes.ts'
 import { createGateways } from './fleet/gateways.ts'
 import type { Instance } from './fleet/instances.ts'
@@ -93,7 +93,7 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     audit,
     log,
   })
-  const watch = setInterval(() => controllers.watch(), watchEveryMs)
+  const watch = setInterval(() => watchOnce(controllers, log), watchEveryMs)
   watch.unref()
   const limits = () => {
     const { retention, maxEvents } = snapshots.current().config.events
@@ -170,6 +170,15 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
       streams.close()
       void attestation.close()
     },
+  }
+}
+
+/** A database that is full or locked for the moment is no reason to end: the next look says the same. */
+export function watchOnce(controllers: Pick<Controllers, 'watch'>, log: Logger): void {
+  try {
+    controllers.watch()
+  } catch (err) {
+    log.error({ err }, 'silent agent controllers could not be noted')
   }
 }
 

@@ -227,6 +227,14 @@ export const gateway = {
       source: 'Documented surface: several instances may share an ID only with Trust Provider registration',
       text: 'Machines share an id under attestation alone; a device-code controller has one machine.',
     },
+    'AC-FLEET-01': {
+      source: 'House rule: what is taken back is taken back whole',
+      text: 'A machine that is forgotten, or replaced by a new device code, takes the tokens and streams of its gateways with it.',
+    },
+    'AC-FLEET-02': {
+      source: 'House rule: no one request or write ends a process',
+      text: 'A look at silent controllers that fails is logged and ends nothing.',
+    },
     'AC-ATTEST-09': {
       source: 'House rule: every problem at once',
       text: 'Trust providers that would admit anybody, and what is malformed in them, are told with their place in the file.',

@@ -38,7 +38,7 @@ export interface Controllers {
   /** The key of one machine; of a device-code controller the one there is where `kid` is not given. */
   key(id: string, kid: string | undefined): { kid: string; jwk: JWK } | undefined
   reportHealth(id: string, kid: string, report: HealthReport): void
-  /** Forgets a machine, its tokens and what evidence it showed. False where there is none. */
+  /** Forgets a machine, its tokens and those of its gateways, and what evidence it showed. False where there is none. */
   forget(id: string, kid: string): boolean
   /** Says of each machine that fell silent, or spoke again, so once. */
   watch(): void

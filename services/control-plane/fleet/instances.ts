@@ -72,6 +72,10 @@ export function createInstances(db: DatabaseSync, clock: Clock): Instances {
     WHERE connected = 1 AND last_health_at <= ? RETURNING controller_id, kid`)
   const remove = db.prepare('DELETE FROM controller_instance WHERE controller_id = ? AND kid = ?')
   const removeToken = db.prepare("DELETE FROM machine_token WHERE kind = 'controller' AND owner_id = ?")
+  // One whose machine is not known counts too: it comes again within a minute if its machine is good.
+  const removeGatewayTokens = db.prepare(`DELETE FROM machine_token
+    WHERE kind = 'gateway' AND coalesce(machine, ?2) = ?2
+    AND owner_id IN (SELECT id FROM gateway WHERE controller_id = ?1)`)
   const unpin = db.prepare('DELETE FROM attestation_pin WHERE controller_id = ? AND kid = ?')
   const old = db.prepare(`DELETE FROM controller_instance WHERE attested_at IS NOT NULL
     AND max(attested_at, coalesce(last_health_at, 0)) < ?`)
@@ -93,6 +97,7 @@ export function createInstances(db: DatabaseSync, clock: Clock): Instances {
   }
   const drop = (controllerId: string, kid: string): boolean => {
     removeToken.run(instanceOwner(controllerId, kid))
+    removeGatewayTokens.run(controllerId, kid)
     unpin.run(controllerId, kid)
     return remove.run(controllerId, kid).changes > 0
   }

@@ -142,7 +142,7 @@ function controllerRoutes(app: FastifyInstance, deps: MachineAppDeps): void {
   })
 
   app.post('/controller/v1/gateway-enrolments', async (request): Promise<GatewayEnrolment> => {
-    const { controllerId: ownerId } = controllerOf(request)
+    const { controllerId: ownerId, kid } = controllerOf(request)
     const ask = parse(gatewayEnrolRequestSchema, request.body)
     const { config } = snapshots.current()
     if (!isGatewayUrl(ask.gatewayUrl, config.gateway.url)) {
@@ -152,7 +152,7 @@ function controllerRoutes(app: FastifyInstance, deps: MachineAppDeps): void {
       )
     }
     const gatewayId = gateways.enrol(ownerId, ask)
-    const { token, expiresAt } = tokens.issue('gateway', gatewayId, gatewayTokenMs)
+    const { token, expiresAt } = tokens.issue('gateway', gatewayId, gatewayTokenMs, kid)
     log.info({ gatewayId, controllerId: ownerId, hostname: ask.hostname }, 'gateway enrolled')
     return {
       gatewayId,
@@ -179,7 +179,8 @@ function gatewayRoutes(app: FastifyInstance, deps: MachineAppDeps): void {
 
   app.get('/gateway/v1/stream', async (request, reply) => {
     const { ownerId, expiresAt } = gateway(request)
-    streams.open(ownerId, expiresAt, reply.raw)
+    const { authorization } = request.headers
+    streams.open(ownerId, expiresAt, reply.raw, () => tokens.holds('gateway', authorization))
     return reply.hijack()
   })
 

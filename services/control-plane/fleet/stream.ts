@@ -16,9 +16,9 @@ export interface StreamDeps {
 export interface Streams {
   /**
    * Answers with the event stream until the gateway leaves or its token ends. Throws `http.busy` where there are
-   * too many, before anything is sent.
+   * too many, before anything is sent. `holds`: whether the token was not taken back.
    */
-  open(gatewayId: string, expiresAt: number, response: ServerResponse): void
+  open(gatewayId: string, expiresAt: number, response: ServerResponse, holds: () => boolean): void
   close(): void
 }
 
@@ -32,6 +32,7 @@ interface Stream {
   readonly gatewayId: string
   readonly expiresAt: number
   readonly response: ServerResponse
+  readonly holds: () => boolean
 }
 
 /** Server-sent events to gateways: `snapshot` at connect and at each change, `credential`, `heartbeat`. */
@@ -48,7 +49,18 @@ export function createStreams({ snapshots, changes, clock, heartbeatMs = 10_000 
     if (stream.response.writableLength > maxUnreadBytes) end(stream, true)
   }
   const sendAll = (event: string, data: unknown): void => {
-    for (const stream of streams) send(stream, event, data)
+    for (const stream of streams) {
+      if (held(stream)) send(stream, event, data)
+      else end(stream)
+    }
+  }
+  /** What can not be looked up for the moment ends with its time. */
+  const held = ({ holds }: Stream): boolean => {
+    try {
+      return holds()
+    } catch {
+      return true
+    }
   }
   const announced = () => {
     const { snapshot, etag } = snapshots.current()
@@ -68,7 +80,7 @@ export function createStreams({ snapshots, changes, clock, heartbeatMs = 10_000 
   timer.unref()
 
   return {
-    open: (gatewayId, expiresAt, response) => {
+    open: (gatewayId, expiresAt, response, holds) => {
       const own = [...streams].filter((stream) => stream.gatewayId === gatewayId)
       if (streams.size >= maxStreams) throw new Fault('http.busy')
       const first = announced()
@@ -78,7 +90,7 @@ export function createStreams({ snapshots, changes, clock, heartbeatMs = 10_000 
         'cache-control': 'no-store',
         'x-accel-buffering': 'no',
       })
-      const stream: Stream = { gatewayId, expiresAt, response }
+      const stream: Stream = { gatewayId, expiresAt, response, holds }
       streams.add(stream)
       response.on('close', () => streams.delete(stream))
       response.on('error', () => streams.delete(stream))
