@@ -144,6 +144,10 @@ export const mcp = {
       source: 'MCP 2025-11-25 client/sampling, client/elicitation',
       text: "A session-based server's questions in mid-call reach a session-based client that declared it can answer.",
     },
+    'MCP-ASK-02': {
+      source: 'MCP 2025-11-25 basic/lifecycle, Timeouts; client/elicitation',
+      text: 'While a question of a server is open, no other question, progress or age of the call ends it: the time that a client takes to answer counts towards no limit of the call.',
+    },
     'MCP-CANCEL-01': {
       source: 'MCP 2025-11-25 basic/utilities/cancellation',
       text: 'notifications/cancelled of the client ends the call at the server.',

@@ -39,6 +39,11 @@ export class Flight {
   readonly #limitMs: number
   #writer: SseWriter | undefined
   #over = false
+  /** Questions that are open. */
+  #asking = 0
+  #askedAt = 0
+  /** For so long in all somebody was asked: time of theirs, not of the server. */
+  #askedMs = 0
 
   constructor(flights: Flights, call: RequestCall, limitMs: number) {
     this.#flights = flights
@@ -60,9 +65,10 @@ export class Flight {
     return performance.now() - this.#startedAt
   }
 
-  /** Restarts the time-out, up to the hard limit. */
+  /** Restarts the time-out, up to the hard limit. While a question is open there is none. */
   extend(): void {
-    const left = this.#limitMs * hardLimitFactor - this.ageMs
+    if (this.#asking > 0) return
+    const left = this.#limitMs * hardLimitFactor - (this.ageMs - this.#askedMs)
     this.stop.limit(Math.max(0, Math.min(this.#limitMs, left)))
   }
 
@@ -90,6 +96,7 @@ export class Flight {
     const gone = (): void => waiting.stop(new Cancelled())
     this.stop.on(giveUp)
     this.call.signal.addEventListener('abort', gone, { once: true })
+    if (this.#asking++ === 0) this.#askedAt = performance.now()
     this.stop.hold()
     try {
       await this.stream().send(
@@ -108,7 +115,10 @@ export class Flight {
       this.stop.off(giveUp)
       this.call.signal.removeEventListener('abort', gone)
       forget()
-      this.extend()
+      if (--this.#asking === 0) {
+        this.#askedMs += performance.now() - this.#askedAt
+        this.extend()
+      }
     }
   }
 

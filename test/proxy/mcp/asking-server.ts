@@ -4,7 +4,7 @@ import { startUpstream } from './rig.ts'
 
 /** A legacy server that asks: each tools/call and prompts/get is held by its name, and so is what the gateway answers. */
 export async function startAsking(capabilities: JsonObject = { tools: {} }) {
-  const calls: { id: number; stream: ServerResponse }[] = []
+  const calls: { id: number; progressToken: unknown; stream: ServerResponse }[] = []
   const said: (JsonRpcResponse & { method?: string; params?: JsonObject })[] = []
   const declared: JsonObject[] = []
   const waiting = new Set<() => void>()
@@ -26,7 +26,7 @@ export async function startAsking(capabilities: JsonObject = { tools: {} }) {
     }
     if (body.method === 'tools/call' || body.method === 'prompts/get') {
       response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
-      calls.push({ id: body.id, stream: response })
+      calls.push({ id: body.id, progressToken: body.params._meta?.progressToken, stream: response })
     } else {
       said.push(body)
       response.writeHead(202).end()

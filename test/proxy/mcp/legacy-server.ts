@@ -112,16 +112,24 @@ export const open = async (rig: Rig, capabilities: JsonObject, protocolVersion =
   return { session: { 'mcp-session-id': headers.get('mcp-session-id')! }, result: last.result! }
 }
 
-/** Calls in a session and answers each question of the server by `reply`; gives every message of the stream. */
+/**
+ * Calls in a session and answers each question of the server by `reply`, which takes its time for each by itself; gives
+ * every message of the stream.
+ */
 export async function converse(
   rig: Rig,
   session: Record<string, string>,
   params: JsonObject,
-  reply: (question: JsonObject) => JsonObject,
+  reply: (question: JsonObject) => JsonObject | Promise<JsonObject>,
 ) {
   const body = JSON.stringify({ jsonrpc: '2.0', id: 'call', method: 'tools/call', params })
   const response = await fetch(rig.url, { method: 'POST', headers: session, body })
   const messages: JsonObject[] = []
+  const answer = async (question: JsonObject): Promise<void> => {
+    const body = JSON.stringify({ jsonrpc: '2.0', id: question.id, ...(await reply(question)) })
+    await fetch(rig.url, { method: 'POST', headers: session, body })
+  }
+  const answering: Promise<void>[] = []
   let rest = ''
   for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
     rest += chunk
@@ -130,10 +138,9 @@ export async function converse(
     for (const event of events) {
       const message = JSON.parse(event.slice(6))
       messages.push(message)
-      if (message.method === undefined || message.id === undefined) continue
-      const answer = JSON.stringify({ jsonrpc: '2.0', id: message.id, ...reply(message) })
-      await fetch(rig.url, { method: 'POST', headers: session, body: answer })
+      if (message.method !== undefined && message.id !== undefined) answering.push(answer(message))
     }
   }
+  await Promise.all(answering)
   return messages
 }
