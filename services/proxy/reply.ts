@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import type { Http2ServerResponse } from 'node:http2'
 import type { Reply, SseWriter } from './mcp/protocol/types.ts'
 
 /** A stream that was silent from one tick to the next gets a comment: at the latest every 15 s. */
@@ -46,6 +47,11 @@ class SseStream implements SseWriter {
   constructor(res: ServerResponse, keepAlive: KeepAlive) {
     this.#res = res
     this.#keepAlive = keepAlive
+    // Such a response says `close` no more, and never that it drained.
+    if (isGone(res)) {
+      this.#open = false
+      return
+    }
     keepAlive.add(this)
     res.once('close', () => this.#shut())
     // The client learns that a stream began even where the first event takes its time.
@@ -97,6 +103,12 @@ class SseStream implements SseWriter {
   }
 }
 
+/** Its client is gone. Of HTTP/2's compatibility object the stream alone says so. */
+function isGone(res: ServerResponse): boolean {
+  const { stream } = res as unknown as Partial<Http2ServerResponse>
+  return res.destroyed || res.closed || stream?.destroyed === true
+}
+
 /** The one answer to a request, over HTTP/1.1 and HTTP/2. A second answer is dropped. */
 export class HttpReply implements Reply {
   readonly #res: ServerResponse
@@ -105,6 +117,8 @@ export class HttpReply implements Reply {
   extra: Readonly<Record<string, string>> | undefined
   /** The stream, where one was opened: faults after that go into it. */
   streaming: SseWriter | undefined
+  /** Said by us, whatever became of it: HTTP/2 counts no headers that a client who left did not get. */
+  #answered = false
 
   constructor(res: ServerResponse, keepAlive: KeepAlive) {
     this.#res = res
@@ -112,7 +126,7 @@ export class HttpReply implements Reply {
   }
 
   get begun(): boolean {
-    return this.streaming !== undefined || this.#res.headersSent || this.#res.destroyed
+    return this.streaming !== undefined || this.#answered || this.#res.headersSent || this.#res.destroyed
   }
 
   json(status: number, body: string, headers?: Record<string, string>): void {
@@ -121,6 +135,7 @@ export class HttpReply implements Reply {
 
   send(status: number, contentType: string, body: string | Buffer, headers?: Record<string, string>): void {
     if (this.begun) return
+    this.#answered = true
     this.#res.writeHead(status, {
       'content-type': contentType,
       'content-length': Buffer.byteLength(body),
@@ -137,6 +152,7 @@ export class HttpReply implements Reply {
 
   empty(status: number, headers?: Record<string, string>): void {
     if (this.begun) return
+    this.#answered = true
     this.#res.writeHead(status, {
       ...(status === 204 ? {} : { 'content-length': 0 }),
       ...this.extra,

@@ -154,7 +154,7 @@ export const mcp = {
     },
     'MCP-CANCEL-02': {
       source: 'MCP 2026-07-28 basic/utilities/cancellation',
-      text: 'A stateless client that goes away cancels its call; a session-based one that loses its connection does not.',
+      text: 'A stateless client that goes away cancels its call; a session-based one that loses its connection does not: its call ends at the server, and is recorded so.',
     },
     'MCP-PROGRESS-01': {
       source: 'MCP 2025-11-25 basic/utilities/progress; basic/lifecycle, Timeouts',
@@ -170,7 +170,7 @@ export const mcp = {
     },
     'MCP-STREAM-02': {
       source: 'MCP 2025-11-25 basic/transports, Sending Messages to the Server',
-      text: 'Headers of a stream leave before its first event, and a client that goes away is noticed.',
+      text: 'Headers of a stream leave before its first event, and a client that goes away, before it or after, is noticed and holds nobody up.',
     },
     'MCP-STREAM-03': {
       source: 'WHATWG HTML, Server-sent events, 9.2.7 Authoring notes',

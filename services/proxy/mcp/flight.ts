@@ -25,6 +25,9 @@ const hardLimitFactor = 10
 /** Cancelled by the client: no answer is wanted any more. */
 export class Cancelled extends Error {}
 
+const clientGone = 'The client went away.'
+const unanswered = (message: string): Answered => ({ error: { code: -32603, message } })
+
 export type RequestCall = McpCall & { readonly message: JsonRpcRequest }
 export type Answered = { result: JsonObject } | { error: JsonRpcError }
 
@@ -90,6 +93,8 @@ export class Flight {
 
   /** Sends a server's request to the client and waits for the answer that the client POSTs. */
   async ask({ method, params }: Pick<JsonRpcRequest, 'method' | 'params'>): Promise<Answered> {
+    // A signal that has aborted tells nobody any more.
+    if (this.call.signal.aborted) return unanswered(clientGone)
     const { id, answer, forget } = this.#flights.question(this.#flights.ownerOf(this.call))
     const waiting = new Stop().limit(questionMs, 'the client did not answer')
     const giveUp = (reason: Error): void => waiting.stop(reason)
@@ -99,17 +104,13 @@ export class Flight {
     if (this.#asking++ === 0) this.#askedAt = performance.now()
     this.stop.hold()
     try {
-      await this.stream().send(
-        JSON.stringify({ jsonrpc: '2.0', id, method, params: isObject(params) ? params : {} }),
-      )
-      const { result, error } = await Promise.race([
-        answer,
-        new Promise<never>((_resolve, reject) => waiting.on(reject)),
-      ])
+      const givenUp = new Promise<never>((_resolve, reject) => waiting.on(reject))
+      const question = { jsonrpc: '2.0', id, method, params: isObject(params) ? params : {} }
+      await Promise.race([this.stream().send(JSON.stringify(question)), givenUp])
+      const { result, error } = await Promise.race([answer, givenUp])
       return error ? { error } : { result: result ?? {} }
     } catch (error) {
-      const message = error instanceof Cancelled ? 'The client went away.' : Fault.from(error).message
-      return { error: { code: -32603, message } }
+      return unanswered(error instanceof Cancelled ? clientGone : Fault.from(error).message)
     } finally {
       waiting.end()
       this.stop.off(giveUp)

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
+import type { Exchange } from '../../../services/proxy/exchange.ts'
 import type { McpCall } from '../../../services/proxy/mcp/protocol/types.ts'
 import { HttpReply, KeepAlive } from '../../../services/proxy/reply.ts'
 import { Fault } from '../../../shared/faults.ts'
@@ -12,6 +13,8 @@ const methodOf = (call: McpCall): string => ('method' in call.message ? call.mes
 let sent = 0
 let waited = 0
 const aborted: string[] = []
+/** Calls whose clients had left before there was anything to say. */
+const ended: McpCall[] = []
 const rig = await startRig({
   core: async (call) => {
     switch (methodOf(call)) {
@@ -48,6 +51,19 @@ const rig = await startRig({
         await stream.send('{"n":1}')
         throw new Fault('upstream.garbage')
       }
+      case 'late-stream': {
+        await once(call.signal, 'abort')
+        const stream = call.reply.stream()
+        await stream.send(`"${'x'.repeat(65_536)}"`)
+        stream.end()
+        ended.push(call)
+        return
+      }
+      case 'late-json':
+        await once(call.signal, 'abort')
+        call.reply.json(200, '{}')
+        ended.push(call)
+        return
       case 'silent':
         return
       case 'throw':
@@ -85,6 +101,41 @@ for (const version of ['http1', 'http2'] as const) {
       t.notMatch(answer.text, 'secret')
     }
     t.equal((await rig[version]({ body: rpc('x') })).text, '{}', 'one answer to one request')
+  })
+
+  t.test(`${version}: what is said to a client that left holds nobody up and is no error`, async (t) => {
+    proves(t, 'MCP-STREAM-02')
+    for (const method of ['late-stream', 'late-json']) {
+      const before = rig.core.calls.length
+      const body = rpc(method)
+      if (version === 'http1') {
+        const socket = rig.dial()
+        socket.write(
+          `POST /mcp HTTP/1.1\r\nHost: gw.test:8443\r\nAuthorization: Bearer ${rig.valid}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+        )
+        while (rig.core.calls.length === before) await new Promise((done) => setTimeout(done, 2))
+        socket.destroy()
+      } else {
+        const session = rig.session2()
+        const stream = session.request({
+          ':method': 'POST',
+          ':path': '/mcp',
+          ':authority': 'gw.test:8443',
+          'content-type': 'application/json',
+          authorization: `Bearer ${rig.valid}`,
+        })
+        stream.end(body)
+        while (rig.core.calls.length === before) await new Promise((done) => setTimeout(done, 2))
+        stream.close(8)
+        session.close()
+      }
+      const call = rig.core.calls[before]
+      while (!ended.includes(call!)) await new Promise((done) => setTimeout(done, 2))
+      // The pipeline has closed the exchange by then.
+      await new Promise((done) => setTimeout(done, 10))
+      t.equal((call as Exchange).outcome, 'success', method)
+      t.equal(rig.edge.stats().streams, 0)
+    }
   })
 }
 

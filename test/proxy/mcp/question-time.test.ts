@@ -1,4 +1,5 @@
 import t from 'tap'
+import { Flights, type RequestCall } from '../../../services/proxy/mcp/flight.ts'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
 import { proves } from '../../requirements.ts'
 import { startAsking } from './asking-server.ts'
@@ -71,3 +72,22 @@ t.test(
     t.match(await silent, { error: { code: 5040 } })
   },
 )
+
+t.test('a call that is cancelled waits no more for a client that does not take its question', async (t) => {
+  proves(t, 'MCP-STREAM-02', 'MCP-CANCEL-01')
+  const flights = new Flights(() => 'owner', '0')
+  const stream = { send: () => new Promise<void>(() => {}), comment: () => {}, end: () => {} }
+  const call = {
+    era: 'legacy',
+    message: { jsonrpc: '2.0', id: 1, method: 'tools/call' },
+    signal: new AbortController().signal,
+    reply: { stream: () => stream },
+  } as unknown as RequestCall
+  const flight = flights.open(call, 60_000)
+  const asked = flight.ask({ method: 'elicitation/create' })
+  flights.cancel('owner', 1)
+  t.match(await asked, { error: { code: -32603 } })
+  flights.close(flight)
+  t.equal(await flights.drained(0), 0)
+  flights.end()
+})
