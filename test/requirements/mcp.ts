@@ -36,6 +36,10 @@ export const mcp = {
       source: 'MCP 2025-11-25 basic/transports, Listening for Messages from the Server',
       text: 'What a legacy server tells and asks on its GET stream reaches the clients of both eras as far as they can take it.',
     },
+    'MCP-NOTICE-09': {
+      source: 'services/proxy/mcp/notices, The rules',
+      text: 'What servers tell and ask a legacy client waits for its next request where the client of the running one has left, or that one ends before it took all.',
+    },
     'MCP-NOTICE-06': {
       source: 'services/proxy/mcp/notices, Threats',
       text: 'A stream ends with the token, a revocation, or a policy that admits the client no more.',

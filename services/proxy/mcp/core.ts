@@ -119,7 +119,7 @@ export function createMcpCore(deps: CoreDeps): McpCore {
       const answer = await method.run(context)
       if (!answer) return 'success'
       // What its servers told meanwhile goes first, on the same stream.
-      if (call.session) for (const notice of notices.watches.take(call)) void flight.notify(notice)
+      if (call.session) for (const notice of notices.watches.take(flight)) void flight.notify(notice)
       if (answer.text !== undefined) flight.answerText(answer.text)
       else flight.answer(answer)
       return 'error' in answer ? 'error' : 'success'

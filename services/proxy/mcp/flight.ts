@@ -41,6 +41,7 @@ export class Flight {
   readonly #startedAt = performance.now()
   readonly #limitMs: number
   #writer: SseWriter | undefined
+  /** Answered, or given up. */
   #over = false
   /** Questions that are open. */
   #asking = 0
@@ -59,9 +60,9 @@ export class Flight {
     return this.#writer !== undefined
   }
 
-  /** Answered, or given up. */
-  get over(): boolean {
-    return this.#over
+  /** Its client still waits for it. Makes the call's signal, so it is asked for the few that something is to be said on. */
+  get heard(): boolean {
+    return !this.#over && !this.call.signal.aborted
   }
 
   get ageMs(): number {
@@ -245,12 +246,12 @@ export class Flights {
 
   /** A call of the session whose stream is open. */
   streamOf(owner: string): Flight | undefined {
-    return [...(this.#legacy.get(owner)?.values() ?? [])].find(({ streaming, over }) => streaming && !over)
+    return [...(this.#legacy.get(owner)?.values() ?? [])].find((flight) => flight.streaming && flight.heard)
   }
 
   /** A running call of the session, one at this server where there is one. */
   runningOf(owner: string, serverId: string): Flight | undefined {
-    const running = [...(this.#legacy.get(owner)?.values() ?? [])].filter(({ over }) => !over)
+    const running = [...(this.#legacy.get(owner)?.values() ?? [])].filter(({ heard }) => heard)
     return running.find((flight) => flight.serverId === serverId) ?? running[0]
   }
 

@@ -1,12 +1,19 @@
 import type { ServerResponse } from 'node:http'
 import type { JsonObject } from '../../../services/proxy/mcp/protocol/types.ts'
-import { ok, post, startLegacy } from './legacy-server.ts'
+import { type Handler, ok, post, startLegacy } from './legacy-server.ts'
 import type { Rig } from './rig.ts'
 
 /** A legacy server with a GET stream for each session, on which the test says what it likes. */
-export async function startTeller(options: { port?: number; session?: () => string } = {}) {
+export async function startTeller({
+  onCall = ok,
+  ...options
+}: {
+  port?: number
+  session?: () => string
+  onCall?: Handler
+} = {}) {
   const streams = new Set<ServerResponse>()
-  const server = await startLegacy(ok, {
+  const server = await startLegacy(onCall, {
     session: () => 'one',
     ...options,
     capabilities: {

@@ -67,7 +67,9 @@ export class HeldQuestions {
 
   /** A request of the session begins: what waits goes out on its stream. */
   deliver(owner: string, flight: Flight): void {
-    for (const [id, question] of this.#waiting.get(owner) ?? []) {
+    const waiting = this.#waiting.get(owner)
+    if (!waiting || !flight.heard) return
+    for (const [id, question] of waiting) {
       this.asked(owner, id)
       this.#peers?.notice({ owner, asked: id })
       void flight.say(question)

@@ -26,7 +26,7 @@ export class Outbox {
   #serial = 0
   #sending = false
 
-  /** `sender`: how to send now, asked before each batch. */
+  /** `sender`: how to send now, asked before each notification. */
   constructor(clock: Clock, sender: () => Send | undefined) {
     this.#clock = clock
     this.#sender = sender
@@ -65,11 +65,19 @@ export class Outbox {
   async flush(): Promise<void> {
     if (this.#sending) return
     this.#sending = true
-    while (this.#waiting.size > 0) {
+    let batch = this.#waiting.size
+    for (let [next] = this.#waiting; next; [next] = this.#waiting) {
+      // Asked for each: the stream may have ended meanwhile, and what was not sent by then goes on waiting.
       const send = this.#sender()
       if (!send) break
-      for (const notification of this.take()) await send(notification)
+      const [key, notification] = next
+      const taken = send(notification)
+      // Before it is waited for: who takes what waits must not send it again.
+      this.#waiting.delete(key)
+      await taken
+      if (--batch > 0 && this.#waiting.size > 0) continue
       await this.#clock.sleep(pauseMs)
+      batch = this.#waiting.size
     }
     this.#sending = false
   }

@@ -66,8 +66,11 @@ export class Watches {
   }
 
   /** What waits for the session of a call, for who answers it now. */
-  take({ session }: McpCall): JsonRpcNotification[] {
-    return session ? (this.#watches.peek(session.id)?.outbox.take() ?? []) : []
+  take(flight: Flight): JsonRpcNotification[] {
+    const { session } = flight.call
+    const outbox = session && this.#watches.peek(session.id)?.outbox
+    // What a client that has left would not hear waits for its next request.
+    return outbox && outbox.size > 0 && flight.heard ? outbox.take() : []
   }
 
   /** The client is about to see for itself what this is about. */
