@@ -1,4 +1,4 @@
-import type { Server, ServerResponse } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
 /** A client of a front that goes is given this long without a request before its connection is closed. */
@@ -26,7 +26,7 @@ export class Farewell {
 
   constructor(server: Server) {
     this.#server = server
-    server.prependListener('request', (req, res) => {
+    const hear = (req: IncomingMessage, res: ServerResponse): void => {
       const track = this.#tracks.get(req.socket)
       if (!track) return
       track.open.add(res)
@@ -35,7 +35,10 @@ export class Farewell {
         track.open.delete(res)
         track.idleSince = performance.now()
       })
-    })
+    }
+    server.prependListener('request', hear)
+    // A request with `Expect: 100-continue` is announced by this alone.
+    server.prependListener('checkContinue', hear)
   }
 
   retired(front: number | null): boolean {

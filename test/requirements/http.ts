@@ -53,7 +53,7 @@ export const http = {
     },
     'HTTP-13': {
       source: 'RFC 9110, 10.1.1',
-      text: 'Expect: 100-continue is answered when the body is wanted, after the token.',
+      text: 'Expect: 100-continue is answered when the body is wanted, after the token; such a request is waited for like any other.',
     },
     'HTTP-14': {
       source: 'RFC 9110, 15.5.9',
