@@ -66,12 +66,15 @@ export class Sessions implements SessionLevels, LocalSessions {
   readonly #tombstones = new Map<string, number>()
   /** Session's uuid → log level. */
   readonly #levels: LRUCache<string, string>
+  /** Session's uuid → when other workers last saw it, as they said when this one began. */
+  readonly #uses: LRUCache<string, number>
   created = 0
 
   constructor(deps: SessionsDeps) {
     this.#deps = deps
     this.#opened = new LRUCache({ max: deps.maxOpened ?? 10_000 })
-    this.#levels = new LRUCache({ max: maxLevels })
+    this.#levels = new LRUCache({ max: maxKept })
+    this.#uses = new LRUCache({ max: maxKept })
   }
 
   get known(): number {
@@ -133,7 +136,7 @@ export class Sessions implements SessionLevels, LocalSessions {
     }
     if (this.#tombstones.has(session.uuid)) throw new Fault('session.unknown', { detail: 'ended by DELETE' })
     if (this.#deps.store) return this.#stored(this.#deps.store, session, now)
-    if (this.#idle(opened.lastUse, now)) {
+    if (this.#idle(opened.lastUse, now) && this.#idle(this.#uses.get(session.uuid) ?? 0, now)) {
       if (!this.#deps.peers?.size) throw this.#tooIdle(session)
       // Another worker may have seen it since.
       return this.#deps.peers.lastUse(session.uuid).then((lastUse) => {
@@ -207,8 +210,10 @@ export class Sessions implements SessionLevels, LocalSessions {
   }
 
   lastUse(uuid: string): number | undefined {
-    for (const { session, lastUse } of this.#opened.values()) if (session.uuid === uuid) return lastUse
-    return undefined
+    const told = this.#uses.get(uuid)
+    for (const { session, lastUse } of this.#opened.values())
+      if (session.uuid === uuid) return Math.max(lastUse, told ?? 0)
+    return told
   }
 
   watching(watching: Watching): void {
@@ -226,20 +231,31 @@ export class Sessions implements SessionLevels, LocalSessions {
       tombstones: [...this.#tombstones].slice(-maxShared),
       levels: [...this.#levels.entries()].slice(0, maxShared),
       watching: this.#deps.notes?.remembered() ?? [],
+      uses: this.#lastUses(),
     }
   }
 
+  /** Of sessions that were used since they were issued: idle time of the others counts from issue anyway. */
+  #lastUses(): [uuid: string, lastUse: number][] {
+    const uses = new Map(this.#uses.entries())
+    for (const { session, lastUse } of this.#opened.values())
+      if (lastUse > session.issuedAt) uses.set(session.uuid, Math.max(lastUse, uses.get(session.uuid) ?? 0))
+    return [...uses].slice(-maxShared)
+  }
+
   /** What other workers knew when this one began. */
-  learn({ tombstones, levels, watching = [] }: SharedSessions): void {
+  learn({ tombstones, levels, watching = [], uses = [] }: SharedSessions): void {
     for (const [uuid, until] of tombstones) this.ended(uuid, until)
     for (const [uuid, level] of levels) if (!this.#levels.has(uuid)) this.#levels.set(uuid, level)
     for (const each of watching) this.watching(each)
+    for (const [uuid, lastUse] of uses) this.#uses.set(uuid, Math.max(lastUse, this.#uses.get(uuid) ?? 0))
   }
 
   /** The session of this uuid is refused until its id is dead anyway, ms since the epoch. */
   ended(ended: string, until: number): void {
     const now = this.#deps.clock.now()
     this.#levels.delete(ended)
+    this.#uses.delete(ended)
     this.#deps.notes?.forget(ended)
     for (const [uuid, dead] of this.#tombstones) {
       if (dead > now) break
@@ -277,7 +293,7 @@ export class Sessions implements SessionLevels, LocalSessions {
   }
 }
 
-const maxLevels = 50_000
+const maxKept = 50_000
 
 const detailOf = (error: unknown): { detail?: string } => {
   const { detail } = Fault.from(error)

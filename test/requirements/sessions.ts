@@ -17,7 +17,7 @@ export const sessions = {
     },
     'SESSION-04': {
       source: 'Environment reference: AEMBIT_MCP_SESSION_IDLE_TTL_SECS',
-      text: 'Idle time counts from the last use, else from issue.',
+      text: 'Idle time counts from the last use at any worker, one that was replaced since among them, else from issue.',
     },
     'SESSION-05': {
       source: 'RFC 9110, 8.6 and 15.5.18: limits of header fields',

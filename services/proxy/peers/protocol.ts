@@ -97,6 +97,8 @@ export const sessionsSchema = z.object({
   levels: z.array(z.tuple([uuid, z.string().max(20)])),
   /** Not of a worker of an earlier release. */
   watching: z.array(watchingSchema).optional(),
+  /** Session's uuid → its last use after it was issued, ms since the epoch. Not of a worker of an earlier release. */
+  uses: z.array(z.tuple([uuid, z.number()])).optional(),
 })
 export type SharedSessions = z.infer<typeof sessionsSchema>
 

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { sessionsSchema } from '../../../services/proxy/peers/protocol.ts'
 import { SessionBox } from '../../../services/proxy/session-box.ts'
 import { proves } from '../../requirements.ts'
 import { FakeSync, token } from './fakes.ts'
@@ -88,6 +89,35 @@ t.test('idle time counts from the last use, else from issue', async (t) => {
   rig.clock.offset = 9_700_000
   t.equal((await use(rig, used, { token: bearer })).status, 404, '61 min after its last use')
   t.equal((await use(rig, used, { token: bearer })).status, 404, 'and it stays dead')
+})
+
+t.test('a worker that begins knows when the others last saw a session, and passes it on', async (t) => {
+  proves(t, 'SESSION-04')
+  const config = { snapshotMaxAgeMs: 1e9 }
+  const [first, second, third] = [
+    await startRig({ config }),
+    await startRig({ config }),
+    await startRig({ config }),
+  ]
+  t.teardown(() => Promise.all([first.close(), second.close(), third.close()]))
+  const bearer = await token({ exp: Math.floor(Date.now() / 1000) + 86_400 })
+  const [used, unused] = [await open(first), await open(first)]
+  first.clock.offset = 3_000_000
+  t.equal((await use(first, used, { token: bearer })).status, 200)
+  const told = (rig: Rig) => sessionsSchema.parse(JSON.parse(JSON.stringify(rig.edge.sessions.shared())))
+  t.equal(told(first).uses?.length, 1, 'of those that were used since they were issued')
+  second.edge.sessions.learn(told(first))
+  third.edge.sessions.learn(told(second))
+  for (const rig of [second, third]) {
+    rig.clock.offset = 6_000_000
+    t.equal((await use(rig, used, { token: bearer })).status, 200, '50 min after its last use')
+    t.equal((await use(rig, unused, { token: bearer })).status, 404, '100 min after issue')
+    rig.clock.offset = 9_700_000
+    t.equal((await use(rig, used, { token: bearer })).status, 404, '61 min after its last use')
+  }
+  const { uses: _unknown, ...older } = told(first)
+  third.edge.sessions.learn(older)
+  t.pass('an earlier release says nothing of it')
 })
 
 t.test('the id stays small whatever the client declares', async (t) => {
