@@ -38,14 +38,25 @@ export const credentialOwner = ({
 /**
  * What an answer hangs on besides its owner: the agent, the browser, and of a token of another issuer its claims, for
  * they decide, and tokens may be made of them. Who keeps answers keeps one for each. Not the address that the agent
- * asks from: an answer that hangs on that one may not be kept at all.
+ * asks from: an answer that hangs on that one may not be kept at all. Nor the token's times and id, which are others in each
+ * token of an agent that fetches one for each call.
  */
 export const credentialVariant = ({
   clientId,
   browserIp = '',
   claims,
 }: Pick<CredentialRequest, 'clientId' | 'browserIp' | 'claims'>): string =>
-  JSON.stringify([clientId, browserIp, claims ? hash('sha256', JSON.stringify(claims), 'base64url') : ''])
+  JSON.stringify([clientId, browserIp, claims ? digestOf(claims) : ''])
+
+function digestOf({
+  iat: _iat,
+  nbf: _nbf,
+  exp: _exp,
+  jti: _jti,
+  ...lasting
+}: Record<string, unknown>): string {
+  return hash('sha256', JSON.stringify(lasting), 'base64url')
+}
 
 /** The event by which this credential was given; a link of the authorization chain. */
 const authorizationId = z.uuid().optional()
