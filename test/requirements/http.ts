@@ -25,7 +25,7 @@ export const http = {
     },
     'HTTP-06': {
       source: 'RFC 7517, 5',
-      text: 'Keys that leave the snapshot take cached tokens with them.',
+      text: 'Keys that leave the snapshot take cached tokens with them, those of requests whose body is still on its way among them.',
     },
     'HTTP-07': {
       source: 'Seed reference: centrally managed policies govern all access',

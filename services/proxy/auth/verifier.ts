@@ -17,6 +17,8 @@ export interface Verified extends TokenFacts {
   readonly expiresAt: number
   /** The signature is checked again after this, ms since the epoch; never past `expiresAt`. */
   readonly cachedUntil: number
+  /** What it was verified against, see `TokenVerifier.trust`. */
+  readonly trust: string
   /** The snapshot that the revocation check and `decision` below hold for. */
   checked: PolicyIndex | undefined
   /** decideGateway's answer on `checked`; a pure function of it and the principal, so worth keeping. */
@@ -125,6 +127,7 @@ export class TokenVerifier {
   async #verify(token: string, digest: string): Promise<Verified> {
     const index = this.#index
     const issuers = this.#issuers
+    const trust = this.#trustDigest
     if (!index || !issuers) throw new Fault('snapshot.none')
     const trusted = issuers.get(claimedIssuer(token))
     if (!trusted) throw unknownIssuer(claimedIssuer(token))
@@ -147,7 +150,7 @@ export class TokenVerifier {
     } catch (error) {
       throw faultOf(error)
     }
-    const verified = toVerified(payload, issuer, index, now)
+    const verified = toVerified(payload, issuer, index, now, trust)
     // A snapshot swapped while we verified may have taken this issuer's keys away.
     if (this.#issuers === issuers && verified.cachedUntil > now) this.#cache.set(digest, verified)
     return verified
@@ -164,7 +167,13 @@ function claimedIssuer(token: string): string {
   }
 }
 
-function toVerified(claims: JWTPayload, issuer: Issuer, index: PolicyIndex, now: number): Verified {
+function toVerified(
+  claims: JWTPayload,
+  issuer: Issuer,
+  index: PolicyIndex,
+  now: number,
+  trust: string,
+): Verified {
   const text = (key: string): string | undefined => {
     const value = claims[key]
     return typeof value === 'string' && value !== '' ? value : undefined
@@ -193,6 +202,7 @@ function toVerified(claims: JWTPayload, issuer: Issuer, index: PolicyIndex, now:
     ...tokenFacts(principal),
     expiresAt,
     cachedUntil: Math.min(expiresAt, now + cacheMs),
+    trust,
     checked: undefined,
     decision: undefined,
   }

@@ -1,6 +1,7 @@
 import { addressFits } from '../../../shared/client-match.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { type Decision, decideGateway } from '../../../shared/policy.ts'
+import { bearerToken } from '../auth/bearer.ts'
 import type { TokenVerifier } from '../auth/verifier.ts'
 import type { Exchange } from '../exchange.ts'
 import type { Run } from '../pipeline.ts'
@@ -17,26 +18,33 @@ export interface DecideDeps {
  */
 export function decide({ snapshots, verifier }: DecideDeps): Run {
   return (x) => {
-    if (x.index !== snapshots.latest) {
-      x.index = snapshots.require()
-      x.verified = verifier.recheck(x.verified)
-    }
-    requireScopes(x)
-    const workload = x.index.clients.get(x.principal.clientWorkload ?? '')
-    // The token says which client it is; where it may be used from is looked at each time.
-    if (workload && !addressFits(workload, x.client.address)) {
-      throw new Fault('policy.gateway_denied', {
-        detail: `client workload "${workload.name}" is not for ${x.client.address}`,
-        data: { decision: 'client_address' },
-      })
-    }
-    const decision = gatewayDecision(x)
-    if (!decision.allow) {
-      throw new Fault('policy.gateway_denied', {
-        detail: decision.explanation,
-        data: { decision: decision.reason },
-      })
-    }
+    if (x.index === snapshots.latest) return admit(x)
+    x.index = snapshots.require()
+    if (x.verified.trust === verifier.trust) return admit(x, verifier.recheck(x.verified))
+    // Its issuer, key or audience may be none of ours any more.
+    const verified = verifier.verify(bearerToken(x.req.url ?? '', x.req.rawHeaders))
+    if (!(verified instanceof Promise)) return admit(x, verified)
+    return verified.then((late) => admit(x, late))
+  }
+}
+
+function admit(x: Exchange, verified = x.verified): void {
+  x.verified = verified
+  requireScopes(x)
+  const workload = x.index.clients.get(x.principal.clientWorkload ?? '')
+  // The token says which client it is; where it may be used from is looked at each time.
+  if (workload && !addressFits(workload, x.client.address)) {
+    throw new Fault('policy.gateway_denied', {
+      detail: `client workload "${workload.name}" is not for ${x.client.address}`,
+      data: { decision: 'client_address' },
+    })
+  }
+  const decision = gatewayDecision(x)
+  if (!decision.allow) {
+    throw new Fault('policy.gateway_denied', {
+      detail: decision.explanation,
+      data: { decision: decision.reason },
+    })
   }
 }
 
