@@ -216,6 +216,10 @@ export const identity = {
       source: 'saml-profiles-2.0, 4.4; saml-bindings-2.0, 3.4.4.1',
       text: 'A signed SAML logout request ends the person’s sessions and is answered; any other ends nothing.',
     },
+    'LOGOUT-05': {
+      source: 'OpenID Connect Back-Channel Logout 1.0, 4 (denial of service)',
+      text: 'However many logout requests anybody brings, the identity provider is asked for its keys twice a minute at most.',
+    },
     'CLIENT-01': {
       source: 'Documented surface: client identity type oauthScope',
       text: 'A client workload is told apart by a scope that its agents ask for.',

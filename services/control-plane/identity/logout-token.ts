@@ -1,4 +1,4 @@
-import { createRemoteJWKSet, customFetch, jwtVerify } from 'jose'
+import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey, jwtVerify } from 'jose'
 import { z } from 'zod'
 import type { GuardedFetch } from './guarded-fetch.ts'
 import { SignInRefused } from './types.ts'
@@ -28,9 +28,20 @@ export interface LogoutToken {
 export interface LogoutTokenDeps {
   readonly issuer: string
   readonly clientId: string
-  readonly jwksUri: string
-  readonly fetch: GuardedFetch
+  readonly keys: JWTVerifyGetKey
   readonly now: number
+}
+
+/**
+ * A provider's keys for logout tokens. Anybody can bring a token: whatever it names, the provider is asked twice a minute at
+ * most.
+ */
+export function logoutKeys(jwksUri: string, fetch: GuardedFetch): JWTVerifyGetKey {
+  return createRemoteJWKSet(new URL(jwksUri), {
+    timeoutDuration: 5_000,
+    cooldownDuration: 30_000,
+    [customFetch]: (address, options) => fetch(String(address), { signal: options.signal }),
+  })
 }
 
 /**
@@ -38,11 +49,7 @@ export interface LogoutTokenDeps {
  * `sub`) is refused: sessions here are people's. Throws SignInRefused.
  */
 export async function verifyLogoutToken(token: string, deps: LogoutTokenDeps): Promise<LogoutToken> {
-  const { issuer, clientId, jwksUri, fetch, now } = deps
-  const keys = createRemoteJWKSet(new URL(jwksUri), {
-    timeoutDuration: 5_000,
-    [customFetch]: (address, options) => fetch(String(address), { signal: options.signal }),
-  })
+  const { issuer, clientId, keys, now } = deps
   try {
     const { payload, protectedHeader } = await jwtVerify(token, keys, {
       issuer,

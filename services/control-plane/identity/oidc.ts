@@ -1,5 +1,5 @@
 import { createPrivateKey } from 'node:crypto'
-import { calculateJwkThumbprint, exportJWK, importPKCS8 } from 'jose'
+import { calculateJwkThumbprint, exportJWK, importPKCS8, type JWTVerifyGetKey } from 'jose'
 import * as client from 'openid-client'
 import type { Clock } from '../../../shared/clock.ts'
 import { Fault } from '../../../shared/faults.ts'
@@ -7,7 +7,7 @@ import { presets } from '../config/presets.ts'
 import type { OidcConfig } from '../config/schema.ts'
 import { fetchGroups, groupsAreElsewhere } from './groups-overage.ts'
 import { createGuardedFetch, type GuardedFetch } from './guarded-fetch.ts'
-import { verifyLogoutToken } from './logout-token.ts'
+import { logoutKeys, verifyLogoutToken } from './logout-token.ts'
 import { isComplete, mapClaims } from './mapping.ts'
 import { type ExternalProvider, SignInRefused } from './types.ts'
 
@@ -26,6 +26,7 @@ export function createExternalProvider(
   // Plain http is for an issuer that an operator put on an allowed (loopback, private) network.
   const insecure = config.issuer.startsWith('http:') && config.allowedNetworks.length > 0
   const preset = config.preset === undefined ? undefined : presets[config.preset]
+  let keysOfLogout: { readonly uri: string; readonly get: JWTVerifyGetKey } | undefined
   let known: { at: number; configuration: Promise<client.Configuration> } | undefined
 
   const discover = async (): Promise<client.Configuration> =>
@@ -136,11 +137,11 @@ export function createExternalProvider(
       })
       const { issuer, jwks_uri: jwksUri } = configuration.serverMetadata()
       if (jwksUri === undefined) throw unreachable(new Error('its metadata names no keys'))
+      if (keysOfLogout?.uri !== jwksUri) keysOfLogout = { uri: jwksUri, get: logoutKeys(jwksUri, guarded) }
       return verifyLogoutToken(token, {
         issuer,
         clientId: config.clientId,
-        jwksUri,
-        fetch: guarded,
+        keys: keysOfLogout.get,
         now: clock.now(),
       })
     },

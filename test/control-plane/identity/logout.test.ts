@@ -79,7 +79,7 @@ async function scene(t: Test, provider: Record<string, unknown> = {}) {
     })
     return { status: response.status, headers: response.headers, text: await response.text() }
   }
-  return { world, idp, signIn, logoutClaims, post }
+  return { world, answers, idp, signIn, logoutClaims, post }
 }
 
 const signedIn = async (world: World, browser: Browser): Promise<boolean> =>
@@ -159,6 +159,23 @@ t.test('what is no logout token of this provider ends nothing', async (t) => {
   t.equal((await post(good)).status, 200)
   await signIn(ann)
   t.equal((await post(good)).status, 400, 'used twice')
+})
+
+t.test('logout tokens, which anybody can bring, are no reason to ask the provider each time', async (t) => {
+  proves(t, 'LOGOUT-05')
+  const { world, answers, idp, signIn, logoutClaims, post } = await scene(t)
+  const { browser } = await signIn(ann)
+  const stranger = await generateKeyPair('RS256')
+  const before = answers.asked.length
+  for (let index = 0; index < 10; index++) {
+    const forged = await new SignJWT(logoutClaims())
+      .setProtectedHeader({ alg: 'RS256', kid: `unknown-${index}` })
+      .sign(stranger.privateKey)
+    t.equal((await post(forged)).status, 400)
+  }
+  t.ok(answers.asked.length - before <= 2, `${answers.asked.length - before} requests`)
+  t.equal((await post(await idp.sign(logoutClaims()))).status, 200)
+  t.notOk(await signedIn(world, browser))
 })
 
 t.test('signing out here shows where to sign out at the provider', async (t) => {

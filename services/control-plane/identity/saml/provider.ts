@@ -39,6 +39,7 @@ export interface SamlProvider extends ExternalProvider {
 }
 
 const refetchMs = 10 * 60_000
+const logoutRefetchMs = 30_000
 const requestLifeMs = 10 * 60_000
 
 /**
@@ -171,7 +172,8 @@ export async function createSamlProvider(config: SamlConfig, deps: SamlDeps): Pr
     logoutRequest: async (query) => {
       const refused = (detail: string, reason: 'InvalidSignature' | 'ConditionFailed') =>
         new SignInRefused(`The request of "${config.name}" could not be verified.`, detail, { reason })
-      const idp = await metadata(0)
+      // Anybody can bring a request: a key that was changed a moment ago may wait, the provider is not asked for each.
+      const idp = await metadata(logoutRefetchMs)
       try {
         const request = await readLogoutRequest(query, {
           issuer: idp.entityId,

@@ -1,8 +1,11 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { inflateRawSync } from 'node:zlib'
 import t from 'tap'
 import { proves } from '../../../requirements.ts'
 import { Browser } from '../browser.ts'
-import { keyPair } from './idp.ts'
+import { createSamlIdp, keyPair } from './idp.ts'
 import { samlScene } from './scene.ts'
 
 t.test('a logout request of the provider ends the sessions of its person and is answered', async (t) => {
@@ -74,4 +77,24 @@ t.test('a logout request of the provider ends the sessions of its person and is 
   t.notOk(await signedIn(elsewhere), 'in every browser')
   t.ok(await signedIn(bob))
   t.equal((await send(asked)).status, 400, 'and once')
+})
+
+t.test('logout requests, which anybody can send, are no reason to ask the provider each time', async (t) => {
+  proves(t, 'LOGOUT-05')
+  const idp = createSamlIdp()
+  let asked = 0
+  const server = createServer((_request, response) => {
+    asked += 1
+    response.setHeader('content-type', 'application/xml').end(idp.metadata())
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const metadataUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}/metadata`
+  const { world } = await samlScene(t, { metadataUrl, allowedNetworks: ['127.0.0.0/8'] }, { idp })
+  const slo = `${world.issuer}/idp/corp/slo`
+  for (let index = 0; index < 5; index++) {
+    t.equal((await new Browser().get(`${slo}?SAMLRequest=${index}`)).status, 400)
+  }
+  t.ok(asked <= 1, `${asked} requests`)
+  t.equal((await new Browser().get(`${slo}?${idp.logoutQuery(slo)}`)).status, 303)
 })
