@@ -1,6 +1,7 @@
 import type { Clock } from '../../shared/clock.ts'
 import { Fault } from '../../shared/faults.ts'
 import { type Circumstances, decideGateway, type PolicyIndex } from '../../shared/policy.ts'
+import { requireAddress, requireScopes } from './admission.ts'
 import type { TokenVerifier } from './auth/verifier.ts'
 import type { Exchange } from './exchange.ts'
 import type { Follower, McpCall, Standing } from './mcp/protocol/types.ts'
@@ -40,9 +41,13 @@ export class CallStanding implements Standing {
   }
 
   follow(call: McpCall, on: Follower): () => void {
-    const { verifier } = this.#deps
     const exchange = call as Exchange
-    const followed: Followed = { call: exchange, on, trust: verifier.trust, expiry: new AbortController() }
+    const followed: Followed = {
+      call: exchange,
+      on,
+      trust: exchange.verified.trust,
+      expiry: new AbortController(),
+    }
     this.#followed.add(followed)
     this.#expire(followed, exchange.verified.expiresAt).catch(() => {})
     return () => this.#forget(followed)
@@ -72,6 +77,8 @@ export class CallStanding implements Standing {
     // Other issuers, keys or audiences: the token would have to be verified again, which only a request can.
     if (verifier.trust !== trust) throw new Fault('listen.ended', { detail: 'trust in issuers changed' })
     verifier.recheck(call.verified)
+    requireScopes(index, call.principal)
+    requireAddress(index, call.principal, call.client.address)
     const decision = decideGateway(index, call.principal, circumstances)
     if (!decision.allow) throw new Fault('policy.gateway_denied', { detail: decision.explanation })
     return index

@@ -1,6 +1,6 @@
-import { addressFits } from '../../../shared/client-match.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { type Decision, decideGateway } from '../../../shared/policy.ts'
+import { requireAddress, requireScopes } from '../admission.ts'
 import { bearerToken } from '../auth/bearer.ts'
 import type { TokenVerifier } from '../auth/verifier.ts'
 import type { Exchange } from '../exchange.ts'
@@ -30,15 +30,8 @@ export function decide({ snapshots, verifier }: DecideDeps): Run {
 
 function admit(x: Exchange, verified = x.verified): void {
   x.verified = verified
-  requireScopes(x)
-  const workload = x.index.clients.get(x.principal.clientWorkload ?? '')
-  // The token says which client it is; where it may be used from is looked at each time.
-  if (workload && !addressFits(workload, x.client.address)) {
-    throw new Fault('policy.gateway_denied', {
-      detail: `client workload "${workload.name}" is not for ${x.client.address}`,
-      data: { decision: 'client_address' },
-    })
-  }
+  requireScopes(x.index, x.principal)
+  requireAddress(x.index, x.principal, x.client.address)
   const decision = gatewayDecision(x)
   if (!decision.allow) {
     throw new Fault('policy.gateway_denied', {
@@ -46,22 +39,6 @@ function admit(x: Exchange, verified = x.verified): void {
       data: { decision: decision.reason },
     })
   }
-}
-
-/**
- * Has the token all scopes of this gateway? All that an operation needs is asked for in one go (MCP authorization, scope
- * step-up). What a foreign issuer calls its scopes says nothing here; policy decides on its tokens alone.
- */
-function requireScopes({ index, principal }: Exchange): void {
-  const { issuers, gateway } = index.snapshot
-  const ours = issuers.some(
-    (known) => known.kind === 'authorization-server' && known.issuer === principal.issuer,
-  )
-  if (!ours) return
-  const { scope } = principal.claims
-  const granted = typeof scope === 'string' ? scope.split(' ') : []
-  const missing = gateway.scopes.filter((wanted) => !granted.includes(wanted))
-  if (missing.length > 0) throw new Fault('token.scope', { detail: `lacks ${missing.join(' ')}` })
 }
 
 /**

@@ -45,6 +45,18 @@ t.test('a call that lasts is asked again whether it may', async (t) => {
   t.equal((await denied.end).why, 'policy.gateway_denied')
 
   await rig.give()
+  const moved = await last()
+  const { clientWorkloads } = snapshot(1)
+  const elsewhere = { type: 'sourceIPAddress' as const, value: '192.0.2.0/24' }
+  await rig.give({
+    clientWorkloads: clientWorkloads.map((each) => ({
+      ...each,
+      identities: [...each.identities, elsewhere],
+    })),
+  })
+  t.equal((await moved.end).why, 'policy.gateway_denied', 'from where it may be used changed')
+
+  await rig.give()
   const distrusted = await last()
   const { gateway } = snapshot(1)
   await rig.give({ gateway: { ...gateway, audiences: [...gateway.audiences, 'https://other.test'] } })
