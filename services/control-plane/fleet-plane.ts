@@ -51,8 +51,8 @@ export interface FleetPlane {
   readonly accessEvents: AccessEvents
   /** The snapshot in force, as the authorization server decides by it. */
   policy(): IssuancePolicy
-  /** Puts the agent controllers of a configuration in force. */
-  declare(config: Config): void
+  /** Writes the agent controllers of a configuration; what it gives puts them in force. */
+  declare(config: Config): () => void
   /** `more`: further routes of administrators. */
   register(app: FastifyInstance, more?: (app: FastifyInstance) => void): void
   sweep(): void
@@ -137,7 +137,7 @@ export async function createFleetPlane(deps: FleetPlaneDeps): Promise<FleetPlane
     },
     declare: (config) => {
       controllers.declare(config)
-      attestation.apply(config)
+      return attestation.apply(config)
     },
     register: (app, more) =>
       registerApi(app, {

@@ -71,10 +71,10 @@ export interface IdentityPlane {
   readonly externals: () => ReadonlyMap<string, ExternalProvider>
   register(app: FastifyInstance): void
   /**
-   * Checks a configuration and makes everything that it needs; the function it gives back puts it in force, at once
-   * and without failing. Throws Fault `config.invalid` and changes nothing.
+   * Checks a configuration and makes everything that it needs; the function it gives back writes it, and gives what then
+   * puts it in force, at once and without failing. Throws Fault `config.invalid` and changes nothing.
    */
-  prepare(config: Config): Promise<() => void>
+  prepare(config: Config): Promise<() => () => void>
   /** Throws `config.invalid` where this configuration needs a restart. */
   check(config: Config): void
   /** Deletes what has expired. */
@@ -226,10 +226,12 @@ export async function createIdentityPlane(deps: IdentityPlaneDeps, first: Config
       const commit = await directory.prepare(directories)
       return () => {
         commit()
-        const former = running
-        running = next
-        for (const connections of former?.outbound ?? []) {
-          connections.close().catch((err: unknown) => log.debug({ err }, 'closing outbound connections'))
+        return () => {
+          const former = running
+          running = next
+          for (const connections of former?.outbound ?? []) {
+            connections.close().catch((err: unknown) => log.debug({ err }, 'closing outbound connections'))
+          }
         }
       }
     },

@@ -122,10 +122,12 @@ export async function startControlPlane(deps: ControlPlaneDeps): Promise<Control
     const apply = async (config: Config): Promise<void> => {
       const commit = await identity.prepare(config)
       const place = await places.prepare(config)
-      await snapshots.apply(config, identity.keys.publicJwks())
-      fleet.declare(config)
-      commit()
-      place()
+      await snapshots.apply(config, identity.keys.publicJwks(), () => {
+        const entering = [fleet.declare(config), commit(), place]
+        return () => {
+          for (const enter of entering) enter()
+        }
+      })
     }
     let turn: Promise<void> = Promise.resolve()
     const inTurn = (work: () => Promise<void>): Promise<void> => {

@@ -159,6 +159,10 @@ export const policy = {
       source: 'Microsoft identity platform: client credentials with a federated credential',
       text: 'Microsoft Entra takes a token of ours as the client assertion.',
     },
+    'POLICY-APPLY-01': {
+      source: 'services/control-plane/README.md, reload',
+      text: 'Policy, agent controllers and directory of a configuration are in force together, or none of them.',
+    },
     'CRED-52': {
       source: 'Documented surface: aembit-access-token',
       text: 'A token for the administration API carries its role there while its provider gives it and the kill switch does not name it, and no other token of ours does.',

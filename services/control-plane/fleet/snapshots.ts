@@ -27,8 +27,11 @@ export interface Applied {
 export interface SnapshotSource {
   /** Throws `snapshot.none` before the first apply. */
   current(): Applied
-  /** Compiles, signs and puts in force. Throws and keeps the former where anything fails. */
-  apply(config: Config, issuerKeys: CompileInputs['issuerKeys']): Promise<Applied>
+  /**
+   * Compiles, signs and puts in force. Throws and keeps the former where anything fails. `write`: what stands beside the
+   * snapshot in the database, written with it or not at all; what it gives puts that in force, and can not fail.
+   */
+  apply(config: Config, issuerKeys: CompileInputs['issuerKeys'], write?: () => () => void): Promise<Applied>
   /** Access tokens issued until now that match are refused by every gateway once the snapshot reaches it. */
   revoke(match: RevocationMatch): Promise<void>
   /** Compiles the configuration in force again: what stands beside it (kill switch, keys) has changed. */
@@ -62,7 +65,11 @@ export function createSnapshotSource(deps: SnapshotDeps): SnapshotSource {
     return turn
   }
 
-  const put = async (config: Config, ownKeys: CompileInputs['issuerKeys']): Promise<Applied> => {
+  const put = async (
+    config: Config,
+    ownKeys: CompileInputs['issuerKeys'],
+    write?: () => () => void,
+  ): Promise<Applied> => {
     const live = revocations.live(config.authorizationServer.accessTokenLifetime)
     const policyVersions = versions.ofPolicies(config)
     const content = {
@@ -87,14 +94,16 @@ export function createSnapshotSource(deps: SnapshotDeps): SnapshotSource {
       jws: await keys.signSnapshot(JSON.stringify(snapshot)),
       etag: `${version}-${digest.slice(0, 22)}`,
     }
-    if (changed) {
-      transaction(db, () => {
+    const enter = transaction(db, () => {
+      if (changed) {
         policyVersions.save()
         versions.save(config.tenant.id, version, digest, issuedAt)
-      })
-    }
+      }
+      return write?.()
+    })
     const before = applied
     applied = next
+    enter?.()
     issuerKeys = ownKeys
     if (before?.etag !== next.etag) {
       const { policies, servers } = snapshot
@@ -110,7 +119,7 @@ export function createSnapshotSource(deps: SnapshotDeps): SnapshotSource {
   }
   return {
     current,
-    apply: (config, ownKeys) => inTurn(() => put(config, ownKeys)),
+    apply: (config, ownKeys, write) => inTurn(() => put(config, ownKeys, write)),
     revoke: (match) =>
       inTurn(async () => {
         revocations.add(match)

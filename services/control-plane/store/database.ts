@@ -40,8 +40,9 @@ export function openDatabase(
   return db
 }
 
-/** Runs `work` in one write transaction: all of it happens, or none. Does not nest. */
+/** Runs `work` in one write transaction, that of its caller where there is one: all of it happens, or none. */
 export function transaction<T>(db: DatabaseSync, work: () => T): T {
+  if (db.isTransaction) return work()
   db.exec('BEGIN IMMEDIATE')
   try {
     const result = work()

@@ -130,7 +130,7 @@ export async function startPlane(serverUrl: string, options: PlaneOptions = {}) 
   const apply = async (over: Record<string, unknown> = {}) => {
     const commit = await identity.prepare(configOf(over))
     await snapshots.apply(configOf(over), identity.keys.publicJwks())
-    commit()
+    commit()()
   }
   await apply()
   const changes = createCredentialChanges()

@@ -106,7 +106,7 @@ export async function startFleet(options: FleetOptions = {}) {
   })
   const declare = (config: Config): void => {
     controllers.declare(config)
-    attestation.apply(config)
+    attestation.apply(config)()
   }
   const accessEvents = createAccessEvents(db, clock, () => ({ maxAgeMs: 86_400_000, maxRows: 1_000 }))
   const toolPins = createToolPins(db, clock)

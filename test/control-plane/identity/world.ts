@@ -155,7 +155,7 @@ async function build(server: Server, options: WorldOptions): Promise<World> {
       blocks,
     })
     index = indexSnapshot(snapshot)
-    commit()
+    commit()()
   }
   await apply(options.config ?? {})
   const app = Fastify({ trustProxy: true, bodyLimit: 64 * 1024 })

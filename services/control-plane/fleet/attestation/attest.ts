@@ -26,8 +26,8 @@ export interface Attestation {
   challenge(controllerId: string, publicJwk: ControllerPublicJwk): Promise<Challenge>
   /** The `kid` of the machine that proved what it is. Throws `attestation.refused`, whatever is wrong. */
   attest(request: AttestedTokenRequest, address: string): Promise<string>
-  /** Puts the trust providers of a configuration in force. */
-  apply(config: Config): void
+  /** Writes what the trust providers of a configuration take back; what it gives puts them in force. */
+  apply(config: Config): () => void
   sweep(): void
   close(): Promise<void>
 }
@@ -139,7 +139,6 @@ export function createAttestation(deps: AttestationDeps): Attestation {
       }
     },
     apply: (config) => {
-      tenantId = config.tenant.id
       const next = new Map<string, { wanted: string; verifier: Verifier }>()
       for (const { id, trustProvider } of config.agentControllers) {
         const wanted = wantedBy(trustProvider)
@@ -150,10 +149,11 @@ export function createAttestation(deps: AttestationDeps): Attestation {
         )
       }
       const gone = [...verifiers].filter(([id, entry]) => next.get(id) !== entry)
-      verifiers = next
-      for (const [id, { verifier }] of gone) {
-        revoke(id)
-        void verifier.close()
+      for (const [id] of gone) revoke(id)
+      return () => {
+        tenantId = config.tenant.id
+        verifiers = next
+        for (const [, { verifier }] of gone) void verifier.close()
       }
     },
     sweep: () => void unpin.run(clock.now()),
