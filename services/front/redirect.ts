@@ -1,7 +1,12 @@
 import { createServer, type Server } from 'node:http'
+import type { Socket } from 'node:net'
+import { part } from './last-word.ts'
 
 /** Answers may take no more than this; the listener relays nothing, so there is nothing to wait for. */
 const timeoutMs = 5_000
+/** How long a client that was refused may take to close. */
+const lingerMs = 1_000
+const badRequest = Buffer.from('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
 
 /** The key authorization for a path that an ACME server asks for, or undefined (RFC 8555 §8.3). */
 export type ChallengeAnswer = (path: string) => string | undefined
@@ -35,8 +40,8 @@ export function createRedirectServer(origin: string, challenge: ChallengeAnswer)
   )
   server.maxConnections = 512
   server.on('clientError', (_error, socket) => {
-    if (socket.writable)
-      socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
+    // Half open, it would keep its place for as long as the client does not close.
+    if (socket.writable) part(socket as Socket, lingerMs, badRequest)
   })
   return server
 }

@@ -95,6 +95,14 @@ export class Relay {
     this.#lingering ??= part(this.#client, this.#options.limits.lingerMs, word)
   }
 
+  /** Proxy ended the connection. From the moment that all it said is with the kernel, the client may linger. */
+  #passEnd(): void {
+    this.#client.resume()
+    this.#client.end(() => {
+      this.#lingering ??= setTimeout(() => this.#client.destroy(), this.#options.limits.lingerMs).unref()
+    })
+  }
+
   destroy(): void {
     this.#client.destroy()
     this.#proxy?.socket.destroy()
@@ -159,7 +167,7 @@ export class Relay {
         this.#leaveUnanswered(path, moves)
         return void socket.destroy()
       }
-      if (!moves || waits || !moves.retired(path) || moves.broken(path)) return void client.end()
+      if (!moves || waits || !moves.retired(path) || moves.broken(path)) return this.#passEnd()
       this.#proxy = undefined
       this.#left = path
       socket.destroy()

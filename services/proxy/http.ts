@@ -20,6 +20,8 @@ export interface Handlers {
 
 /** RFC 6797 §6.1: a year. */
 const hsts = 'max-age=31536000'
+/** How long one that did not speak HTTP may take to close its side; half open, it would stay for good. */
+const lingerMs = 5_000
 const noQuery = Object.freeze({})
 
 /**
@@ -47,6 +49,7 @@ export async function createHttp(
         const status =
           error.code === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : badRequest(error)
         socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+        setTimeout(() => socket.destroy(), lingerMs).unref()
       }
     },
     serverFactory: (listener) => {

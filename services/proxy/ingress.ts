@@ -17,10 +17,13 @@ export interface IngressDeps {
   readonly log: Logger
   /** Front writes the header with its first packet; more than this is not front. */
   readonly headerTimeoutMs?: number
+  /** A connection without a request is ended after this long, HTTP/2 with GOAWAY. */
+  readonly keepAliveMs?: number
 }
 
 const nobody: Endpoint = Object.freeze({ address: '0.0.0.0', port: 0 })
 const maxHeaderBytes = 32 * 1024
+const defaultKeepAliveMs = 75_000
 
 /**
  * The unix socket that only front can open. Each connection starts with a PROXY v2 header; its ALPN field decides
@@ -45,7 +48,7 @@ export class Ingress {
     this.http1 = createHttp1Server(
       {
         maxHeaderSize: maxHeaderBytes,
-        keepAliveTimeout: 75_000,
+        keepAliveTimeout: deps.keepAliveMs ?? defaultKeepAliveMs,
         headersTimeout: 15_000,
         requestTimeout: 120_000,
         connectionsCheckingInterval: 5_000,
@@ -175,12 +178,29 @@ export class Ingress {
       this.#clients.set(session, client)
       this.#sessions.set(session, front)
       session.once('close', () => this.#sessions.delete(session))
+      closeIdle(session, this.#deps.keepAliveMs ?? defaultKeepAliveMs)
       // Nothing else ends a session whose client closed its side without a word: the socket may be half open.
       socket.once('end', () => session.destroy())
       if (this.#draining || this.#farewell.retired(front)) session.close()
     })
     this.http2.emit('connection', socket)
   }
+}
+
+/** Says GOAWAY to a session that had no stream for `afterMs`. PINGs do not count: they ask for nothing. */
+function closeIdle(session: ServerHttp2Session, afterMs: number): void {
+  let open = 0
+  const timer = setTimeout(() => {
+    if (open === 0) session.close()
+  }, afterMs).unref()
+  session.on('stream', (stream) => {
+    open++
+    stream.once('close', () => {
+      open--
+      timer.refresh()
+    })
+  })
+  session.once('close', () => clearTimeout(timer))
 }
 
 function refuseRaw(socket: Socket, status: string): void {

@@ -115,6 +115,10 @@ export const gateway = {
       source: 'haproxy proxy-protocol.txt, 2.2',
       text: 'What is no PROXY header is refused.',
     },
+    'GW-TLS-08': {
+      source: 'RFC 9112, 9.6; Threat model of front: a connection that says nothing',
+      text: 'A client that never closes its side after a goodbye is left within seconds, on both ports.',
+    },
     'SYNC-01': {
       source: 'ARCHITECTURE, Snapshot',
       text: 'A verified snapshot becomes a pointer to a private file, and a change follows.',

@@ -123,5 +123,9 @@ export const http = {
       source: 'ARCHITECTURE: losing any child never takes another down',
       text: 'A control plane that is down costs its own paths alone.',
     },
+    'HTTP-31': {
+      source: 'RFC 9113, 9.1',
+      text: 'An HTTP/2 connection without streams ends by GOAWAY after the time that HTTP/1.1 has; one with streams stays.',
+    },
   },
 } as const satisfies Area
