@@ -1,3 +1,4 @@
+import { dirname } from 'node:path'
 import type { GatewayConfig } from '../../shared/config/gateway.ts'
 import { type ApplicationName, credentialsOf, tlsFolder } from './layout.ts'
 import type { Settings } from './settings.ts'
@@ -53,9 +54,11 @@ export function tlsValues(settings: Settings): Readonly<Record<string, string>> 
     { id: 'cert_chain.pem', source: cert },
     { id: 'private_key.pem', source: key },
   ]
+  // A watch on a symlink is one on the file behind it: that another takes its name (certbot) only its folder tells.
+  const watched = new Set(files.flatMap(({ source }) => [source, dirname(source)]))
   return {
     CREDENTIALS: loadCredentials(files),
-    PATHS: files.map(({ source }) => `PathChanged=${literal(source)}`).join('\n'),
+    PATHS: [...watched].map((path) => `PathChanged=${literal(path)}`).join('\n'),
     FOLDER: tlsFolder,
   }
 }

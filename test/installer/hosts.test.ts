@@ -27,9 +27,9 @@ const since: Readonly<Record<string, number>> = {
 const old = new Set(
   `After AmbientCapabilities Backlog CapabilityBoundingSet Description DevicePolicy DirectoryMode Environment EnvironmentFile
   ExecReload ExecStart ExecStartPost ExecStop ExecStopPost FileDescriptorName Group KeyringMode KillMode LimitCORE LimitNOFILE
-  ListenStream LockPersonality MemoryHigh MemoryMax NoDelay NoNewPrivileges NotifyAccess PrivateDevices PrivateNetwork
+  ListenStream LockPersonality MemoryHigh MemoryMax NoDelay NoNewPrivileges NotifyAccess OnCalendar PrivateDevices PrivateNetwork
   PrivateTmp PrivateUsers ProtectControlGroups ProtectHome ProtectKernelModules ProtectKernelTunables ProtectSystem RemoveIPC
-  RemoveOnStop Requires Restart RestartPreventExitStatus RestartSec RestrictAddressFamilies RestrictNamespaces
+  RandomizedDelaySec RemoveOnStop Requires Restart RestartPreventExitStatus RestartSec RestrictAddressFamilies RestrictNamespaces
   RestrictRealtime RuntimeDirectory RuntimeDirectoryMode RuntimeDirectoryPreserve Service SocketGroup SocketMode SocketUser
   Sockets StandardError StandardOutput StartLimitBurst StartLimitIntervalSec StateDirectory StateDirectoryMode
   SyslogIdentifier SystemCallArchitectures SystemCallErrorNumber SystemCallFilter TasksMax TimeoutStartSec TimeoutStopSec
@@ -37,7 +37,7 @@ const old = new Set(
 )
 
 t.test('no directive of a unit is newer than the oldest systemd that we install on', async (t) => {
-  const files = globSync('etc/systemd/{*.service,*.socket,*.path,stdio-servers.conf}', { cwd: root })
+  const files = globSync('etc/systemd/{*.service,*.socket,*.path,*.timer,stdio-servers.conf}', { cwd: root })
   t.ok(files.length >= 7)
   for (const file of files) {
     const lines = readFileSync(join(root, file), 'utf8').split('\n')

@@ -61,6 +61,7 @@ t.test('the files of a gateway', async (t) => {
     '/etc/systemd/system/aembit_mcp_gateway.socket',
     '/etc/systemd/system/aembit_mcp_gateway_tls.path',
     '/etc/systemd/system/aembit_mcp_gateway_tls.service',
+    '/etc/systemd/system/aembit_mcp_gateway_tls.timer',
     '/etc/sysusers.d/aembit_mcp_gateway.conf',
   ])
   const env = contentOf(files, '/etc/aembit_mcp_gateway/gateway.env')

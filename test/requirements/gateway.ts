@@ -107,6 +107,10 @@ export const gateway = {
       source: 'docs/operators.md, Certificates',
       text: 'A front that starts with a certificate that has ended serves it, fails its check, and takes its successor.',
     },
+    'GW-CERT-03': {
+      source: 'docs/install.md, Change a setting',
+      text: 'An installed gateway is brought a renewed certificate also where a symlink is replaced, and nothing where nothing changed.',
+    },
     'GW-TLS-06': {
       source: 'haproxy proxy-protocol.txt, 2.2',
       text: 'The PROXY header has the bytes of its specification.',

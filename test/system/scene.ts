@@ -4,12 +4,15 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { controlPlaneYaml } from '../../installer/quickstart/config.ts'
@@ -148,13 +151,27 @@ export class Scene {
     )
   }
 
-  /** A certificate of the same authority with another key, put where the installed paths point to, as certbot would. */
+  /** A certificate of the same authority with another key, put where the installed paths point to, by rename. */
   async renewCertificate(): Promise<void> {
+    await this.#renewed((from, name) => renameSync(from, join(this.#tls, name)))
+  }
+
+  /** The same as certbot does it: files of their own in an archive, and the installed paths are links that are replaced. */
+  async relinkCertificate(): Promise<void> {
+    const archive = mkdtempSync(join(this.#tls, 'archive-'))
+    await this.#renewed((from, name) => {
+      renameSync(from, join(archive, name))
+      unlinkSync(join(this.#tls, name))
+      symlinkSync(join(basename(archive), name), join(this.#tls, name))
+    })
+  }
+
+  async #renewed(place: (from: string, name: string) => void): Promise<void> {
     const next = `${this.#tls}.next`
     mkdirSync(next, { mode: 0o700 })
     for (const name of ['ca.pem', 'ca.key']) copyFileSync(join(this.#tls, name), join(next, name))
     await ensureDevelopmentTls(next)
-    for (const name of ['localhost.key', 'localhost.pem']) renameSync(join(next, name), join(this.#tls, name))
+    for (const name of ['localhost.key', 'localhost.pem']) place(join(next, name), name)
     rmSync(next, { recursive: true })
   }
 

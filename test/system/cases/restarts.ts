@@ -75,6 +75,17 @@ const killed = (role: string): Case => ({
   },
 })
 
+const renewal = (name: string, renew: (scene: Scene) => Promise<void>): Case =>
+  unnoticed(name, async (scene) => {
+    const before = await scene.serialServed()
+    await renew(scene)
+    assert.notEqual(scene.serialOnDisk(), before)
+    await until(
+      'the new certificate is served',
+      async () => (await scene.serialServed()) === scene.serialOnDisk(),
+    )
+  })
+
 export const cases: readonly Case[] = [
   ...(['front', 'proxy', 'sync'] as const).map((role) =>
     unnoticed(`restart ${role}`, async (scene) => {
@@ -83,15 +94,9 @@ export const cases: readonly Case[] = [
       assert.notEqual(await scene.pidOf(role), before)
     }),
   ),
-  unnoticed('a renewed certificate', async (scene) => {
-    const before = await scene.serialServed()
-    await scene.renewCertificate()
-    assert.notEqual(scene.serialOnDisk(), before)
-    await until(
-      'the new certificate is served',
-      async () => (await scene.serialServed()) === scene.serialOnDisk(),
-    )
-  }),
+  renewal('a renewed certificate', (scene) => scene.renewCertificate()),
+  renewal('a certificate that becomes a symlink', (scene) => scene.relinkCertificate()),
+  renewal('a symlink to the certificate that is replaced', (scene) => scene.relinkCertificate()),
   unnoticed('a reload with another setting', async (scene) => {
     await scene.box.sh('echo AEMBIT_MAX_BODY_BYTES=2097152 >> /etc/aembit_mcp_gateway/gateway.env')
     await scene.box.sh(`systemctl reload ${unit}`)
