@@ -1,8 +1,10 @@
 import { appendFileSync, readFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { hostname } from 'node:os'
+import { join } from 'node:path'
 import { z } from 'zod'
 import { controlPlaneSockets, layouts } from './layout.ts'
+import { readKept } from './settings.ts'
 
 const statePath = '/var/lib/aembit_agent_controller/agent-controller.json'
 const adminTokenPath = '/var/lib/aembit_control_plane/admin-token'
@@ -14,23 +16,26 @@ const codeSchema = z.object({ device_code: z.string().regex(/^\d{6}$/) })
 
 /**
  * On a machine with all three: makes a device code at the control plane and leaves it for the agent controller, which
- * spends it at its next start. One that is registered, or was told how to register, is left alone.
+ * spends it at its next start. One that is registered, or was told how to register, now or by an earlier install, is
+ * left alone.
  */
-export async function register(): Promise<number> {
-  const { AEMBIT_DEVICE_CODE: code, AEMBIT_AGENT_CONTROLLER_ID: id } = process.env
-  if (code || id || isRegistered()) return 0
-  const token = readFileSync(adminTokenPath, 'utf8').trim()
+export async function register(env: NodeJS.ProcessEnv = process.env, hostRoot = ''): Promise<number> {
+  const envFile = join(hostRoot, layouts.aembit_agent_controller.envFile)
+  const told = { ...readKept(envFile), ...env }
+  if (told.AEMBIT_DEVICE_CODE || told.AEMBIT_AGENT_CONTROLLER_ID || isRegistered(hostRoot)) return 0
+  const token = readFileSync(join(hostRoot, adminTokenPath), 'utf8').trim()
   const name = hostname().slice(0, 64) || 'this machine'
   const { externalId } = controllerSchema.parse(await post('/api/v1/agent-controllers', token, { name }))
   const made = await post(`/api/v1/agent-controllers/${externalId}/device-code`, token, {})
-  const { envFile } = layouts.aembit_agent_controller
   appendFileSync(envFile, `AEMBIT_DEVICE_CODE=${codeSchema.parse(made).device_code}\n`)
   return 0
 }
 
-function isRegistered(): boolean {
+function isRegistered(hostRoot: string): boolean {
   try {
-    const { registration } = JSON.parse(readFileSync(statePath, 'utf8')) as { registration?: unknown }
+    const { registration } = JSON.parse(readFileSync(join(hostRoot, statePath), 'utf8')) as {
+      registration?: unknown
+    }
     return registration !== null && registration !== undefined
   } catch {
     return false

@@ -79,6 +79,10 @@ export const gateway = {
       source: "Operators' guide, reload",
       text: 'Where a successor fails, everything goes back to the running settings.',
     },
+    'GW-INSTALL-01': {
+      source: 'docs/install.md, Upgrade, and back',
+      text: 'Installing again leaves a controller that knows how to register as it is, and what fails puts every file back.',
+    },
     'GW-TLS-01': {
       source: 'RFC 9325, 3.1.1 and 3.4',
       text: 'Old TLS, foreign ALPN and noise are refused, and the front lives on.',
