@@ -162,7 +162,7 @@ export async function startSync(
       await broker.close(Math.min(lastMs, deadlineMs))
       // What proxies sealed on their way out goes now, if the control plane is there.
       const last = AbortSignal.timeout(Math.max(1, Math.min(lastMs, end - clock.now())))
-      await uploader.pass(last).catch(() => {})
+      await uploader.last(last).catch(() => {})
       status.refresh()
       stop.abort()
       await Promise.all([controller.close(), http.close()])

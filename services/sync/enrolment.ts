@@ -37,6 +37,7 @@ interface Held {
 const backoff = { baseMs: 500, capMs: 30_000, floorMs: 100 }
 /** Between two enrolments that worked: a control plane that refuses each new token must not become a storm. */
 const leastPauseMs = 2_000
+const longestSleepMs = 60_000
 /** How long a caller waits for a token while the first try, or the one after a refusal, still runs. */
 const waitMs = 5_000
 
@@ -46,6 +47,7 @@ export class Enrolment {
   #gatewayId: string | null
   #held: Held | null = null
   #fault: Fault | null = null
+  #sleeping = false
   #renewNow = new AbortController()
   #changed = Promise.withResolvers<void>()
   /** Milliseconds that the control plane's clock is ahead of ours. */
@@ -65,6 +67,8 @@ export class Enrolment {
   async token(signal?: AbortSignal): Promise<string> {
     const live = this.#live()
     if (live) return live
+    // The clock went on without our timer (a suspend, a step): whoever needs a token does not wait for it.
+    if (this.#sleeping && !this.#fault) this.#renewNow.abort()
     if (this.#fault) throw unavailable(this.#fault)
     return this.#next(null, signal)
   }
@@ -101,7 +105,7 @@ export class Enrolment {
       }
       this.#signalChange()
       const enrolledAt = clock.now()
-      await clock.sleep(pauseMs, AbortSignal.any([signal, asked.signal])).catch(() => {})
+      await this.#pause(pauseMs, AbortSignal.any([signal, asked.signal]))
       const since = clock.now() - enrolledAt
       if (since < leastPauseMs && since < pauseMs) {
         await clock.sleep(Math.min(leastPauseMs, pauseMs) - since, signal).catch(() => {})
@@ -135,6 +139,19 @@ export class Enrolment {
       { gatewayId: answer.gatewayId, tenantId: answer.tenantId, expiresAt: answer.expiresAt },
       'enrolled',
     )
+  }
+
+  /** In short sleeps: a timer does not count a suspend, and a clock that is set back must not make this longer. */
+  async #pause(ms: number, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#deps
+    const end = clock.now() + ms
+    this.#sleeping = true
+    for (let left = ms; left > 0 && !signal.aborted; ) {
+      const slice = Math.min(left, longestSleepMs)
+      await clock.sleep(slice, signal).catch(() => {})
+      left = Math.min(left - slice, end - clock.now())
+    }
+    this.#sleeping = false
   }
 
   #live(): string | null {

@@ -42,6 +42,7 @@ export class Uploader {
   #shipped = 0
   #quarantined = 0
   #pending: readonly Segment[] = []
+  readonly #ending = new AbortController()
   #passing: Promise<void> = Promise.resolve()
 
   constructor(deps: UploaderDeps) {
@@ -59,8 +60,9 @@ export class Uploader {
     }
   }
 
-  /** Until `signal` aborts; never throws. */
-  async run(signal: AbortSignal): Promise<void> {
+  /** Until `until` aborts, or the last pass begins; never throws. */
+  async run(until: AbortSignal): Promise<void> {
+    const signal = AbortSignal.any([until, this.#ending.signal])
     const { clock, log, random, scanEveryMs = 2_000 } = this.#deps
     const watcher = this.#watch()
     for (let failures = 0; !signal.aborted; ) {
@@ -99,6 +101,12 @@ export class Uploader {
   pass(signal: AbortSignal): Promise<void> {
     this.#passing = this.#passing.catch(() => {}).then(() => this.#pass(signal))
     return this.#passing
+  }
+
+  /** One more pass, after which none follows. What hangs in the one before it is given up, and sent again. */
+  last(signal: AbortSignal): Promise<void> {
+    this.#ending.abort()
+    return this.pass(signal)
   }
 
   async #pass(signal: AbortSignal): Promise<void> {

@@ -15,8 +15,11 @@ t.test('a controller that an earlier install told how to register gets no device
   const root = t.testdir()
   const envFile = join(root, layouts.aembit_agent_controller.envFile)
   mkdirSync(dirname(envFile), { recursive: true })
-  for (const kept of [{ AEMBIT_AGENT_CONTROLLER_ID: 'a' }, { AEMBIT_DEVICE_CODE: '123456' }]) {
-    const text = formatSettings('aembit_agent_controller', kept)
+  for (const [key, value] of [
+    ['AEMBIT_AGENT_CONTROLLER_ID', 'a'],
+    ['AEMBIT_DEVICE_CODE', '123456'],
+  ] as const) {
+    const text = formatSettings('aembit_agent_controller', { [key]: value })
     writeFileSync(envFile, text)
     t.equal(await register({}, root), 0)
     t.equal(readFileSync(envFile, 'utf8'), text)

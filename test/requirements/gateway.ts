@@ -159,6 +159,14 @@ export const gateway = {
       source: 'ARCHITECTURE, Event',
       text: 'A full spool gives up its oldest, loudly and counted.',
     },
+    'SYNC-09': {
+      source: 'ARCHITECTURE, Snapshot: sync enrols at the agent controller',
+      text: 'After a suspend or a step of the clock a token that has ended is renewed at once.',
+    },
+    'SYNC-10': {
+      source: 'ARCHITECTURE, Restart the unit',
+      text: 'A control plane that does not answer holds up neither the end of sync nor its last pass over the spool.',
+    },
     'EVENT-01': {
       source: 'Documented surface: workload events, fields and volume',
       text: 'A call leaves a request and a response event with the documented fields.',

@@ -1,12 +1,55 @@
 import { readFile, writeFile } from 'node:fs/promises'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { Enrolment } from '../../services/sync/enrolment.ts'
+import type { HttpClient } from '../../shared/http-client.ts'
+import type { GatewayEnrolRequest } from '../../shared/wire/enrolment.ts'
 import { startTestController } from '../agent-controller/support.ts'
+import { proves } from '../requirements.ts'
 import { ManualClock } from '../rig/manual-clock.ts'
 import { FakeControlPlane } from './fake-control-plane.ts'
 import { startRig, startTestSync } from './rig.ts'
-import { tempDir, until } from './support.ts'
+import { captureLog, tempDir, until } from './support.ts'
 
 const enrolments = 'POST /controller/v1/gateway-enrolments'
+
+/** Its clock can go on without the timers, as that of a machine does which was suspended. */
+class Suspendable extends ManualClock {
+  #ahead = 0
+  override now(): number {
+    return super.now() + this.#ahead
+  }
+  jump(ms: number): void {
+    this.#ahead += ms
+  }
+}
+
+function startEnrolment(t: Test) {
+  const lives = 900_000
+  const clock = new Suspendable()
+  let count = 0
+  const json = async () => ({
+    accessToken: `token-${++count}`,
+    gatewayId: 'g',
+    tenantId: 't',
+    time: new Date(clock.now()).toISOString(),
+    expiresAt: new Date(clock.now() + lives).toISOString(),
+  })
+  const enrolment = new Enrolment({
+    controller: { json } as unknown as HttpClient,
+    request: {} as GatewayEnrolRequest,
+    gatewayId: null,
+    secretPath: null,
+    clock,
+    random: () => 0.5,
+    log: captureLog().log,
+    onEnrolled: async () => {},
+    onState: () => {},
+  })
+  const stop = new AbortController()
+  void enrolment.run(stop.signal)
+  t.teardown(() => stop.abort())
+  return { clock, enrolment, lives }
+}
 
 t.test(
   'the token is renewed at two thirds of its life, with the same gateway id, and over a restart',
@@ -74,6 +117,18 @@ t.test('clocks that differ by an hour do no harm, and are told', async (t) => {
   clock.advance(5_000)
   plane.heartbeat()
   await until(() => run.confirmed.length > 0, 'a heartbeat that is not taken for a late one')
+})
+
+t.test('after a suspend the token is renewed for who needs it, not when its timer ends', async (t) => {
+  proves(t, 'SYNC-09')
+  const { clock, enrolment, lives } = startEnrolment(t)
+  t.equal(await enrolment.token(), 'token-1')
+  t.same(clock.waits, [60_000], 'no longer than a minute at a time')
+  clock.jump(2 * lives)
+  t.equal(await enrolment.token(), 'token-2', 'no timer has ended')
+  clock.jump(2 * lives)
+  clock.advance(1)
+  t.equal(await enrolment.token(), 'token-3')
 })
 
 t.test('limits are reloaded; what names a peer takes a restart', async (t) => {

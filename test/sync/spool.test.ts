@@ -62,6 +62,25 @@ t.test('control plane down and up again: everything arrives, in order', async (t
   await until(async () => (await readdir(spoolDir)).length === 0, 'an empty spool')
 })
 
+t.test('an upload that hangs does not hold up the end, which tries once more', async (t) => {
+  proves(t, 'SYNC-10')
+  const { plane, sync, spoolDir } = await startRig(t)
+  const run = await sync()
+  await until(() => plane.streams === 1, 'the stream')
+  const released = Promise.withResolvers<void>()
+  t.teardown(() => released.resolve())
+  let asked = 0
+  plane.before = async (path) => {
+    if (path.endsWith('/events') && ++asked === 1) await released.promise
+  }
+  await seal(spoolDir, '0-1-0', lines([event()]))
+  await until(() => asked === 1, 'an upload that hangs')
+  const began = performance.now()
+  t.equal(await run.stop(), 0, 'nothing is left in the spool')
+  t.ok(performance.now() - began < 5_000)
+  t.equal(plane.events.length, 1)
+})
+
 t.test('a crash between shipping and deleting repeats events, which harms nothing', async (t) => {
   const { plane, sync, spoolDir } = await startRig(t)
   const some = [event(), event()]
