@@ -60,7 +60,13 @@ export async function all(pipeline: {
   })
 }
 
-/** Whether the store takes us. Throws `config.invalid` with why not; the password is in no message. */
+/** What a store says that is not ready yet. */
+const passing = /^(LOADING|MASTERDOWN|BUSY|CLUSTERDOWN|TRYAGAIN)\b/
+
+/**
+ * Whether the store takes us. Throws with why not, `session.store` where it does not answer, `config.invalid` where it
+ * says no; the password is in no message.
+ */
 export async function checkValkey(settings: ValkeySettings, log: Logger): Promise<void> {
   const client = createValkey(settings, log)
   // The library rejects with "Connection is closed." and says here what closed it.
@@ -73,7 +79,8 @@ export async function checkValkey(settings: ValkeySettings, log: Logger): Promis
     await client.ping()
   } catch (error) {
     const why = cause?.message ?? (error instanceof Error ? error.message : String(error))
-    throw new Fault('config.invalid', {
+    const saysNo = [cause, error].some((e) => e instanceof Error && e.name === 'ReplyError')
+    throw new Fault(saysNo && !passing.test(why) ? 'config.invalid' : 'session.store', {
       detail: `AEMBIT_VALKEY_URL: the session store at ${settings.shown} does not take us (${why}); start it, or correct or remove the setting`,
     })
   } finally {

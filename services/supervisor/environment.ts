@@ -5,11 +5,12 @@ import { type GatewayConfig, parseGatewayEnv } from '../../shared/config/gateway
 
 /**
  * The configuration as it stands now: the process environment, and over it the file of AEMBIT_ENV_FILE, which is
- * what an edit and a reload change.
+ * what an edit and a reload change. A certificate that has ended at `now` is a problem;
+ * null: it is none.
  */
-export function readConfiguration(env: Env): EnvResult<GatewayConfig> {
+export function readConfiguration(env: Env, now: number | null = Date.now()): EnvResult<GatewayConfig> {
   const file = readEnvFile(env.AEMBIT_ENV_FILE)
-  return 'problems' in file ? file : parseGatewayEnv({ ...env, ...file.ok })
+  return 'problems' in file ? file : parseGatewayEnv({ ...env, ...file.ok }, now)
 }
 
 function readEnvFile(path: string | undefined): EnvResult<Env> {

@@ -16,10 +16,11 @@ import { formatAddress, type Listeners, openListeners } from './listeners.ts'
 import { Metrics } from './metrics.ts'
 import { answers, operatorSocketPath, startOperator } from './operator.ts'
 import { Probes, probeEveryMs } from './probes.ts'
-import { reasonsAgainst, startFaultOf, warningsOf } from './readiness.ts'
+import { reasonsAgainst, reasonsAgainstStart, startFaultOf, warningsOf } from './readiness.ts'
 import { fixedChanges, spoolDir, successionPath } from './slices.ts'
 import type { SlotLimits } from './slot.ts'
 import { describe, type GatewayStatus, type ReloadStatus } from './status.ts'
+import { waitForStore } from './store-wait.ts'
 import { Totals } from './totals.ts'
 
 export interface GatewayOptions {
@@ -59,8 +60,9 @@ export class Gateway {
   }
 
   /**
-   * Resolves when every check runs for the first time. Throws Fault `listen.failed` or `config.invalid` where it can
-   * never run with this configuration; what may pass (a control plane that is away) is waited for.
+   * Resolves when every check runs for the first time, a certificate that has ended aside. Throws Fault `listen.failed`
+   * or `config.invalid` where it can never run with this configuration; what may pass (a control plane that is away) is
+   * waited for, a session store for a minute (`session.store`).
    */
   async start(): Promise<void> {
     const { env, scripts, confine, limits, clock, log, random, notifier } = this.#options
@@ -78,7 +80,11 @@ export class Gateway {
     )
     await removeDeadSockets(config.runtimeDir)
     if (this.#stopping) return this.#started.promise
-    if (config.valkey) await checkValkey(config.valkey, log)
+    const { valkey } = config
+    if (valkey) {
+      const check = (): Promise<void> => checkValkey(valkey, log)
+      await waitForStore({ check, clock, signal: this.#ended.signal, log })
+    }
     if (this.#stopping) return this.#started.promise
     this.#listeners = openListeners(config.listen, env)
     if (config.listen.metrics !== 0) {
@@ -179,7 +185,11 @@ export class Gateway {
   }
 
   async #tryReload(fleet: Fleet): Promise<readonly string[]> {
-    const read = readConfiguration(this.#options.env)
+    const { env } = this.#options
+    let read = readConfiguration(env, null)
+    // Files that are served already may have ended; others take their place only where they have not.
+    if ('ok' in read && JSON.stringify(read.ok.tls) !== JSON.stringify(this.#config.tls))
+      read = readConfiguration(env)
     if ('problems' in read) return read.problems.map(({ key, message }) => `${key} ${message}`)
     const fixed = fixedChanges(this.#config, read.ok)
     if (fixed.length > 0)
@@ -229,8 +239,10 @@ export class Gateway {
     this.#told = line
     const { notifier, log } = this.#options
     if (reasons.length > 0) {
-      log[this.#everReady ? 'warn' : 'debug']({ reasons }, 'not ready')
-      void notifier.status(line)
+      const serves = reasonsAgainstStart(fleet.slots).length === 0
+      log[this.#everReady || serves ? 'warn' : 'debug']({ reasons }, 'not ready')
+      if (serves) this.#tell(line)
+      else void notifier.status(line)
       return
     }
     log[warnings.length > 0 ? 'warn' : 'info'](
@@ -241,7 +253,12 @@ export class Gateway {
       },
       'ready',
     )
-    void notifier[this.#everReady ? 'status' : 'ready'](line)
+    this.#tell(line)
+  }
+
+  /** It serves; the first time, the start is over. */
+  #tell(line: string): void {
+    void this.#options.notifier[this.#everReady ? 'status' : 'ready'](line)
     if (!this.#everReady) this.#takeOver()
     this.#everReady = true
     this.#started.resolve()

@@ -14,6 +14,13 @@ export function reasonsAgainst(slots: readonly AnySlot[]): string[] {
   })
 }
 
+/**
+ * What holds up the end of the start. Not a certificate that has ended: it is served, its successor is waited for, and
+ * who starts us again every minute brings none.
+ */
+export const reasonsAgainstStart = (slots: readonly AnySlot[]): string[] =>
+  reasonsAgainst(slots).filter((reason) => !reason.startsWith('front.certificate: failing'))
+
 /** What runs but wants attention, e.g. a certificate whose renewal fails. */
 export function warningsOf(slots: readonly AnySlot[]): string[] {
   return slots.flatMap((slot) =>

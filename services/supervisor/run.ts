@@ -29,7 +29,8 @@ export interface RunOptions {
 /**
  * Runs the gateway in this process until a signal ends it: TERM and INT stop it (twice: at once), HUP reloads, USR2
  * ends this process and leaves front and proxies to finish what they have.
- * Resolves with the exit code: 0 after a clean stop, 2 for a configuration or an address it can not start with.
+ * Resolves with the exit code: 0 after a clean stop, 2 for a configuration or an address it can not start with, 1 for
+ * what may pass.
  */
 export async function runGateway({
   env,
@@ -44,7 +45,8 @@ export async function runGateway({
   clock = systemClock,
   exec = systemExec,
 }: RunOptions): Promise<number> {
-  const read = readConfiguration(env)
+  // What ended while we did not run is served and told: refusing would take the gateway with it.
+  const read = readConfiguration(env, null)
   if ('problems' in read) {
     console.error(formatProblems(program, read.problems))
     return invalidConfigExit

@@ -30,17 +30,17 @@ export interface AcmeSettings {
 const orderable = (name: string): boolean => isIP(name) === 0 && !name.startsWith('[') && !name.includes('*')
 
 /** Every problem with the settings of TLS; reads the PEM files that they name. */
-export function checkTls(values: Partial<Values>, httpPort: number, problem: Tell): void {
+export function checkTls(values: Partial<Values>, httpPort: number, problem: Tell, now: number | null): void {
   if (values.AEMBIT_PLAIN_HTTP) {
     if (values.AEMBIT_ACME_DIRECTORY_URL)
       problem('AEMBIT_ACME_DIRECTORY_URL', 'has no use with AEMBIT_PLAIN_HTTP: no certificate is served')
     return
   }
   if (values.AEMBIT_ACME_DIRECTORY_URL) checkAcme(values, httpPort, problem)
-  else if (values.AEMBIT_ACME_DIRECTORY_URL === null) checkFiles(values, problem)
+  else if (values.AEMBIT_ACME_DIRECTORY_URL === null) checkFiles(values, problem, now)
 }
 
-function checkFiles(values: Partial<Values>, problem: Tell): void {
+function checkFiles(values: Partial<Values>, problem: Tell, now: number | null): void {
   const { AEMBIT_TLS_CERT_CHAIN_PATH: cert, AEMBIT_TLS_PRIVATE_KEY_PATH: key } = values
   for (const name of acmeKeys) {
     const value = values[name]
@@ -55,7 +55,7 @@ function checkFiles(values: Partial<Values>, problem: Tell): void {
     problem('AEMBIT_TLS_PRIVATE_KEY_PATH', 'is required, or AEMBIT_ACME_DIRECTORY_URL instead')
   if (!cert || !key) return
   try {
-    readTlsFiles({ certChainPath: cert, privateKeyPath: key })
+    readTlsFiles({ certChainPath: cert, privateKeyPath: key }, now)
   } catch (error) {
     if (!(error instanceof TlsFileError)) throw error
     problem(

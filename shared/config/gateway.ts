@@ -58,15 +58,19 @@ export interface GatewayConfig {
 const longestSocketName = 'proxy-63.999999.sock'
 const maxSocketPath = 107
 
-/** Reads the environment and the files it names. Touches nothing else. */
-export function parseGatewayEnv(env: Env): EnvResult<GatewayConfig> {
-  const read = readEnv(env, gatewayTable, { check })
+/**
+ * Reads the environment and the files it names. Touches nothing else. A certificate that has ended at `now` is a problem;
+ * null: it is none.
+ */
+export function parseGatewayEnv(env: Env, now: number | null = Date.now()): EnvResult<GatewayConfig> {
+  const read = readEnv(env, gatewayTable, { check: (values, problem) => check(values, problem, now) })
   return 'ok' in read ? { ok: toConfig(read.ok) } : read
 }
 
 function check(
   values: Partial<Values>,
   problem: (key: keyof typeof gatewayTable, message: string) => void,
+  now: number | null,
 ): void {
   const { AEMBIT_AUTHORIZATION_SERVER: server, AEMBIT_TENANT_URL: tenant } = values
   if (server === null && tenant === null) problem('AEMBIT_AUTHORIZATION_SERVER', 'is required')
@@ -74,7 +78,7 @@ function check(
     problem('AEMBIT_TENANT_URL', 'differs from AEMBIT_AUTHORIZATION_SERVER; give one of them')
   }
   checkScheme(values, problem)
-  checkTls(values, httpPort(values), problem)
+  checkTls(values, httpPort(values), problem, now)
   if (values.AEMBIT_PLAIN_HTTP && values.AEMBIT_HTTP_PORT) {
     problem('AEMBIT_HTTP_PORT', 'has no use with AEMBIT_PLAIN_HTTP: there is no https to redirect to')
   }

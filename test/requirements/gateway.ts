@@ -35,6 +35,14 @@ export const gateway = {
       source: 'ARCHITECTURE: children get no variable',
       text: 'Starts, serves, says ready and stops without a trace.',
     },
+    'GW-START-09': {
+      source: 'docs/operators.md, Settings',
+      text: 'A session store that is away at the start is waited for; one that says no ends the start with exit code 2.',
+    },
+    'GW-START-10': {
+      source: 'docs/operators.md, Certificates',
+      text: 'A gateway that starts with PEM files that have ended serves, is not ready and says why; --check refuses them.',
+    },
     'GW-RESTART-01': {
       source: 'ARCHITECTURE, Replace a child',
       text: 'A process that is killed is replaced at once, and the next request works.',
