@@ -119,6 +119,10 @@ export const gateway = {
       source: 'docs/operators.md, Certificates',
       text: 'A front that starts with a certificate that has ended serves it, fails its check, and takes its successor.',
     },
+    'GW-CERT-04': {
+      source: 'RFC 6960, 4.2.2.1',
+      text: 'A stapled OCSP answer is renewed at half of its life, at least once a day, and a long life makes no storm of requests.',
+    },
     'GW-CERT-03': {
       source: 'docs/install.md, Change a setting',
       text: 'An installed gateway is brought a renewed certificate also where a symlink is replaced, and nothing where nothing changed.',

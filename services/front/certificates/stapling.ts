@@ -4,6 +4,9 @@ import type { Staple } from './ocsp.ts'
 import type { SourceParts } from './source.ts'
 
 const retryMs = 15 * 60_000
+const leastMs = 60_000
+/** A revocation is to be noticed, however long an answer is good for. */
+const longestMs = 24 * 3_600_000
 const certificatePem = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g
 
 /**
@@ -52,10 +55,7 @@ export class Stapling {
         if (signal.aborted) return
         this.#staple = staple
         this.problem = null
-        waitMs = Math.max(
-          (staple.nextUpdate - staple.thisUpdate) / 2 + staple.thisUpdate - clock.now(),
-          60_000,
-        )
+        waitMs = askAgainAfter(staple, clock.now())
       } catch (error) {
         if (signal.aborted) return
         const problem = `no OCSP answer to staple: ${(error as Error).message.slice(0, 200)}`
@@ -66,3 +66,9 @@ export class Stapling {
     }
   }
 }
+
+/** At half of the answer's life, within bounds. */
+export const askAgainAfter = (
+  { thisUpdate, nextUpdate }: Pick<Staple, 'thisUpdate' | 'nextUpdate'>,
+  now: number,
+): number => Math.min(Math.max((nextUpdate - thisUpdate) / 2 + thisUpdate - now, leastMs), longestMs)
