@@ -61,7 +61,7 @@ export function runChild<R extends Role>(
   lag.enable()
   let log = createLogger(role)
   let running: RunningChild<R> | undefined
-  let starting = false
+  let started = false
   let draining: Promise<void> | undefined
   const early: OwnCommand<R>[] = []
   const meter = new Meter()
@@ -92,17 +92,24 @@ export function runChild<R extends Role>(
     return draining
   }
 
-  const configure = async (epoch: number, config: ConfigOf[R]): Promise<void> => {
-    if (running || starting) {
+  // One after the other: what comes during the start, or during another, is applied to what that leaves.
+  let turn = Promise.resolve()
+  const configure = (epoch: number, config: ConfigOf[R]): void => {
+    turn = turn.then(() => apply(epoch, config))
+  }
+  const apply = async (epoch: number, config: ConfigOf[R]): Promise<void> => {
+    if (running) {
       try {
-        await running?.reconfigure?.(config)
+        await running.reconfigure?.(config)
         report({ type: 'applied', epoch } as Report<R>)
       } catch (error) {
         report({ type: 'rejected', epoch, fault: Fault.from(error, 'config.invalid').toJSON() } as Report<R>)
       }
       return
     }
-    starting = true
+    // The start failed, and the process is about to end.
+    if (started) return
+    started = true
     log = createLogger(role, config.logLevel)
     const context: ChildContext<R> = {
       config,
@@ -143,7 +150,7 @@ export function runChild<R extends Role>(
     const message = parsed.data as Command<R>
     switch (message.type) {
       case 'configure':
-        void configure(message.epoch, message.config as ConfigOf[R])
+        configure(message.epoch, message.config as ConfigOf[R])
         break
       case 'drain':
         void drain(message.deadlineMs)

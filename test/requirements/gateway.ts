@@ -91,6 +91,10 @@ export const gateway = {
       source: 'docs/install.md, Upgrade, and back',
       text: 'Installing again leaves a controller that knows how to register as it is, and what fails puts every file back.',
     },
+    'GW-RELOAD-03': {
+      source: 'ARCHITECTURE, Message order',
+      text: 'A process applies configurations one after the other, also those that come while it starts.',
+    },
     'GW-TLS-01': {
       source: 'RFC 9325, 3.1.1 and 3.4',
       text: 'Old TLS, foreign ALPN and noise are refused, and the front lives on.',
