@@ -10,7 +10,9 @@ const exclusive = [
   ['AEMBIT_DEVICE_CODE', 'AEMBIT_AGENT_CONTROLLER_ID'],
   ['AEMBIT_ACME_DIRECTORY_URL', 'AEMBIT_TLS_CERT_CHAIN_PATH'],
   ['AEMBIT_ACME_DIRECTORY_URL', 'AEMBIT_TLS_PRIVATE_KEY_PATH'],
+  ['AEMBIT_OIDC_TOKEN', 'AEMBIT_OIDC_TOKEN_PATH'],
 ] as const
+const acmePrefix = 'AEMBIT_ACME_'
 
 /** The settings in an environment: `AEMBIT_…` and the few documented names without it. Empty counts as absent. */
 export const settingsOf = (name: ApplicationName, env: Env): Settings =>
@@ -40,6 +42,10 @@ export function mergeSettings(kept: Settings, given: Settings): Settings {
     if (given[one] && !given[other]) delete merged[other]
     if (given[other] && !given[one]) delete merged[one]
   }
+  // Without a directory each of them is refused.
+  const files = given.AEMBIT_TLS_CERT_CHAIN_PATH || given.AEMBIT_TLS_PRIVATE_KEY_PATH
+  if (files && !given.AEMBIT_ACME_DIRECTORY_URL)
+    for (const key of Object.keys(kept)) if (key.startsWith(acmePrefix) && !given[key]) delete merged[key]
   return merged
 }
 

@@ -11,6 +11,7 @@ import { formatSettings, mergeSettings, readKept } from '../../installer/host/se
 import { joined, routed, unroutable } from '../../installer/host/together.ts'
 import { fillUnit, unitValues } from '../../installer/host/units.ts'
 import { parseGatewayEnv } from '../../shared/config/gateway.ts'
+import { proves } from '../requirements.ts'
 import { freePort } from '../rig/free-port.ts'
 import { makeCertificate } from '../supervisor/certificates.ts'
 
@@ -96,6 +97,37 @@ t.test('what the last install was given counts until it is given anew', async (t
     { AEMBIT_AGENT_CONTROLLER_ID: 'x', AEMBIT_DEVICE_CODE: undefined },
     'an id takes the code back',
   )
+})
+
+t.test('files in place of ACME, and back', async (t) => {
+  proves(t, 'GW-INSTALL-02')
+  const acme = {
+    AEMBIT_ACME_DIRECTORY_URL: 'https://acme.example/directory',
+    AEMBIT_ACME_AGREE_TO_TERMS: 'true',
+    AEMBIT_ACME_DOMAINS: 'gateway.example',
+    AEMBIT_ACME_CONTACT: 'ops@example.com',
+  }
+  const files = {
+    AEMBIT_TLS_CERT_CHAIN_PATH: certificate.certChainPath,
+    AEMBIT_TLS_PRIVATE_KEY_PATH: certificate.privateKeyPath,
+  }
+  const { AEMBIT_TLS_CERT_CHAIN_PATH: _c, AEMBIT_TLS_PRIVATE_KEY_PATH: _k, ...rest } = settings
+  for (const [kept, given, gone] of [
+    [acme, files, 'AEMBIT_ACME_'],
+    [files, acme, 'AEMBIT_TLS_'],
+  ] as const) {
+    const host = join(dir, `host-${gone}`)
+    const envFile = join(host, layouts.aembit_mcp_gateway.envFile)
+    mkdirSync(dirname(envFile), { recursive: true })
+    writeFileSync(envFile, formatSettings('aembit_mcp_gateway', { ...rest, ...kept }))
+    const planned = await planGateway(given, host)
+    if ('problems' in planned) return t.fail(JSON.stringify(planned.problems))
+    t.notMatch(contentOf(planned.files, layouts.aembit_mcp_gateway.envFile), gone)
+  }
+  t.match(mergeSettings(acme, { ...files, ...acme }), acme, 'both given: both are told to be too many')
+  t.same(mergeSettings({ AEMBIT_OIDC_TOKEN: 'x' }, { AEMBIT_OIDC_TOKEN_PATH: '/t' }), {
+    AEMBIT_OIDC_TOKEN_PATH: '/t',
+  })
 })
 
 t.test('one problem, one line', async (t) => {

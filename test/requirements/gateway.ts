@@ -95,6 +95,10 @@ export const gateway = {
       source: 'ARCHITECTURE, Message order',
       text: 'A process applies configurations one after the other, also those that come while it starts.',
     },
+    'GW-INSTALL-02': {
+      source: 'docs/install.md, Change a setting',
+      text: 'What is given takes back the kept settings that it excludes: files in place of ACME, and ACME in place of files.',
+    },
     'GW-TLS-01': {
       source: 'RFC 9325, 3.1.1 and 3.4',
       text: 'Old TLS, foreign ALPN and noise are refused, and the front lives on.',
