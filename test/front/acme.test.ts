@@ -1,6 +1,8 @@
+import { spawnSync } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { connect as connectTcp, createServer } from 'node:net'
 import { join } from 'node:path'
 import { connect as connectTls } from 'node:tls'
@@ -15,6 +17,7 @@ import {
   waitUntil,
 } from '../../services/front/acme/schedule.ts'
 import { AcmeStore, freshState } from '../../services/front/acme/store.ts'
+import { proves } from '../requirements.ts'
 import { makeCertificate } from '../supervisor/certificates.ts'
 import { ask } from './requests.ts'
 import { startFakeProxy, startFront } from './rig.ts'
@@ -63,9 +66,9 @@ t.test('answers to validations come from their folder alone', async (t) => {
   const dir = t.testdir({ 'account.json': 'secret' })
   const challenges = new Challenges(dir)
   t.equal(challenges.active, false)
-  await challenges.begin()
+  const attempt = await challenges.begin()
   t.equal(challenges.active, true)
-  await challenges.putHttp('tok_en-1', 'tok_en-1.thumbprint')
+  await attempt.putHttp('tok_en-1', 'tok_en-1.thumbprint')
   const path = '/.well-known/acme-challenge/'
   t.equal(challenges.http(`${path}tok_en-1`), 'tok_en-1.thumbprint')
   const others = [
@@ -78,12 +81,57 @@ t.test('answers to validations come from their folder alone', async (t) => {
   ]
   for (const other of others) t.equal(challenges.http(path + other), undefined, other)
   t.equal(challenges.http('/other'), undefined)
-  await t.rejects(challenges.putHttp('../x', 'y'), /not base64url/)
-  await t.rejects(challenges.putAlpn('../x', 'y', 'z'), /no DNS name/)
+  await t.rejects(attempt.putHttp('../x', 'y'), /not base64url/)
+  await t.rejects(attempt.putAlpn('../x', 'y', 'z'), /no DNS name/)
   t.equal(challenges.alpn('../account.json'), undefined)
-  await challenges.end()
+  await attempt.end()
   t.equal(challenges.active, false)
   t.equal(challenges.http(`${path}tok_en-1`), undefined)
+})
+
+t.test('an order that was given up takes back its own answers alone', async (t) => {
+  proves(t, 'GW-ACME-01')
+  const dir = t.testdir()
+  const folder = join(dir, 'challenges')
+  const challenges = [new Challenges(dir), new Challenges(dir)]
+  const path = '/.well-known/acme-challenge/'
+  const left = spawnSync(process.execPath, ['-e', '']).pid
+  for (const name of [`${left}-1`, `${process.ppid}-1`, 'http-01.of-an-older-release'])
+    mkdirSync(join(folder, name), { recursive: true })
+  const late = await challenges[0]!.begin()
+  await late.putHttp('late', 'late.thumb')
+  t.same(readdirSync(folder).length, 2, 'what dead processes left is gone, what a living one has is not')
+  const next = await challenges[0]!.begin()
+  await next.putHttp('next', 'next.thumb')
+  await late.end()
+  for (const each of challenges) {
+    t.equal(each.http(`${path}next`), 'next.thumb')
+    t.equal(each.http(`${path}late`), undefined)
+    t.equal(each.active, true)
+  }
+  rmSync(join(folder, `${process.ppid}-1`), { recursive: true })
+  await next.end()
+  t.equal(challenges[1]!.active, false)
+})
+
+t.test('a lock that can not be written is no lock', async (t) => {
+  proves(t, 'GW-ACME-01')
+  const dir = join(t.testdir({}), 'acme')
+  const store = new AcmeStore(dir)
+  await store.open()
+  const handle = await open(join(dir, 'other'), 'w')
+  const prototype = Object.getPrototypeOf(handle)
+  await handle.close()
+  const { writeFile } = prototype
+  prototype.writeFile = async () => {
+    throw Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC' })
+  }
+  await t.rejects(store.lock(Date.now()), { code: 'ENOSPC' }).finally(() => {
+    prototype.writeFile = writeFile
+  })
+  const release = await store.lock(Date.now())
+  t.type(release, 'function')
+  await release?.()
 })
 
 t.test('when to renew, and when a failure is an alarm', async (t) => {
@@ -160,9 +208,8 @@ t.test('port 443 during an order', async (t) => {
   t.teardown(() => Promise.all([front.stop(), proxy.close()]))
   // The order of front itself fails at once; this one is of another front on the same folder.
   await front.report('stats', ({ values }) => Number(values.acmeFailures) > 0)
-  const challenges = new Challenges(acmeDir)
-  await challenges.begin()
-  await challenges.putAlpn('gw.example.test', await readFile(challenge.privateKeyPath, 'utf8'), challenge.pem)
+  const attempt = await new Challenges(acmeDir).begin()
+  await attempt.putAlpn('gw.example.test', await readFile(challenge.privateKeyPath, 'utf8'), challenge.pem)
 
   const validation = connectTls({
     host: '127.0.0.1',
@@ -190,7 +237,7 @@ t.test('port 443 during an order', async (t) => {
   other.destroy()
   slow.destroy()
 
-  writeFileSync(join(acmeDir, 'challenges', 'http-01.token1'), 'token1.thumb')
+  await attempt.putHttp('token1', 'token1.thumb')
   const answered = await fetch(`http://127.0.0.1:${front.httpPort}/.well-known/acme-challenge/token1`)
   t.equal(await answered.text(), 'token1.thumb')
   const foreign = await fetch(

@@ -99,6 +99,10 @@ export const gateway = {
       source: 'docs/install.md, Change a setting',
       text: 'What is given takes back the kept settings that it excludes: files in place of ACME, and ACME in place of files.',
     },
+    'GW-ACME-01': {
+      source: 'services/front/acme, Two fronts at once',
+      text: 'An order that was given up, a dead process or a full disk leaves nothing that stands in the way of the next order.',
+    },
     'GW-TLS-01': {
       source: 'RFC 9325, 3.1.1 and 3.4',
       text: 'Old TLS, foreign ALPN and noise are refused, and the front lives on.',

@@ -37,6 +37,8 @@ export class AcmeCertificates implements CertificateSource {
   #library: AcmeLibrary | undefined
   #wake = new AbortController()
   /** An operator asked: the wait after a failure is cut short once. */
+  /** Since the last certificate. */
+  #accountLost = false
   #impatient = false
   /** When to ask for renewal information while there is none. */
   #nextInfoTry = 0
@@ -158,7 +160,9 @@ export class AcmeCertificates implements CertificateSource {
   async #order(): Promise<void> {
     const { clock, log } = this.#parts
     try {
-      const { acme } = await this.#load()
+      const { acme, takeRetryAfterMs } = await this.#load()
+      // What was said to another question, or to an order before this one, is no answer to this one.
+      takeRetryAfterMs()
       const tls = await bounded(
         orderCertificate({
           acme,
@@ -180,6 +184,7 @@ export class AcmeCertificates implements CertificateSource {
         issued: this.#state.issued + 1,
         renewalInfo: null,
       })
+      this.#accountLost = false
       this.#parts.onOrder?.('success')
       log.info({ names: this.#settings.domains, expires: tls.leaf.validTo }, 'certificate issued')
     } catch (error) {
@@ -193,7 +198,9 @@ export class AcmeCertificates implements CertificateSource {
       const failures = this.#state.failures + 1
       const asked = this.#library?.takeRetryAfterMs() ?? 0
       const usual = retryWaitMs(failures - 1, certificate && certificate.to - now, this.#parts.random)
-      const wait = Math.max(asked, accountGone ? 1_000 : usual)
+      // A server that forgets each account again must not be asked for one every second.
+      const wait = Math.max(asked, accountGone && !this.#accountLost ? 1_000 : usual)
+      this.#accountLost ||= accountGone
       await this.#save({
         ...this.#state,
         failures,

@@ -1,7 +1,7 @@
 import type { Authorization, Client, Order } from 'acme-client'
 import type { AcmeSettings } from '../../../shared/config/gateway-tls.ts'
 import { parseTlsPem, type TlsFiles } from '../../../shared/config/tls-files.ts'
-import type { Challenges } from './challenges.ts'
+import type { Attempt, Challenges } from './challenges.ts'
 import { type Acme, binding } from './client.ts'
 import type { AcmeStore } from './store.ts'
 
@@ -30,11 +30,11 @@ export interface OrderParts {
 export async function orderCertificate(parts: OrderParts): Promise<TlsFiles> {
   const { acme, settings, store, challenges } = parts
   const client = await openAccount(parts)
-  await challenges.begin()
+  const attempt = await challenges.begin()
   try {
     const order = await createOrder(client, settings.domains, parts.replaces)
     const authorizations = await client.getAuthorizations(order)
-    await Promise.all(authorizations.map((authorization) => validate(client, authorization, parts)))
+    await Promise.all(authorizations.map((authorization) => validate(client, authorization, attempt, parts)))
     const key = await acme.crypto.createPrivateEcdsaKey('P-256')
     const [, csr] = await acme.crypto.createCsr(
       { commonName: settings.domains[0] ?? '', altNames: [...settings.domains] },
@@ -53,7 +53,7 @@ export async function orderCertificate(parts: OrderParts): Promise<TlsFiles> {
     await store.saveCertificate(tls)
     return tls
   } finally {
-    await challenges.end()
+    await attempt.end()
   }
 }
 
@@ -100,7 +100,8 @@ async function createOrder(
 async function validate(
   client: Client,
   authorization: Authorization,
-  { acme, challenges, types }: OrderParts,
+  attempt: Attempt,
+  { acme, types }: OrderParts,
 ): Promise<void> {
   if (authorization.status === 'valid') return
   const name = authorization.identifier.value
@@ -112,14 +113,14 @@ async function validate(
     throw new Error(`the ACME server offers ${offered} for ${name}; this gateway can do ${types.join(', ')}`)
   }
   const keyAuthorization = await client.getChallengeKeyAuthorization(challenge)
-  if (challenge.type === 'http-01') await challenges.putHttp(challenge.token, keyAuthorization)
+  if (challenge.type === 'http-01') await attempt.putHttp(challenge.token, keyAuthorization)
   else {
     const [key, cert] = await acme.crypto.createAlpnCertificate(
       authorization,
       keyAuthorization,
       await acme.crypto.createPrivateEcdsaKey('P-256'),
     )
-    await challenges.putAlpn(name, key.toString(), cert.toString())
+    await attempt.putAlpn(name, key.toString(), cert.toString())
   }
   await client.completeChallenge(challenge)
   await client.waitForValidStatus(challenge)

@@ -118,9 +118,16 @@ export class AcmeStore {
     for (const last of [false, true]) {
       try {
         const handle = await open(path, 'wx', 0o600)
-        await handle.writeFile(`${process.pid}\n`)
-        await handle.close()
-        await utimes(path, now / 1000, now / 1000)
+        try {
+          await handle.writeFile(`${process.pid}\n`)
+          await utimes(path, now / 1000, now / 1000)
+        } catch (error) {
+          // A full disk: a lock that bears no name would hold up everybody.
+          await release()
+          throw error
+        } finally {
+          await handle.close()
+        }
         return release
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
