@@ -31,7 +31,7 @@ t.test('a controller that an earlier install told how to register gets no device
 /** Runs `lines` with the functions of `install`, its paths below a folder of the test and no systemd. */
 function withFunctions(t: Test, lines: string): { dir: string; calls: string } {
   const dir = t.testdir({ stage: { undo: { made: '' }, changed: '' }, host: {} })
-  const functions = script.slice(script.indexOf('same() {'), script.indexOf('restart_sockets() {'))
+  const functions = script.slice(script.indexOf('tls_watches='), script.indexOf('restart_sockets() {'))
   const calls = join(dir, 'calls')
   writeFileSync(calls, '')
   const body = [
@@ -40,7 +40,10 @@ function withFunctions(t: Test, lines: string): { dir: string; calls: string } {
     'say() { :; }',
     `systemctl() { echo "$*" >>${calls}; }`,
     'chown() { :; }',
-    functions.replaceAll('/etc/systemd/system', `${dir}/host`).replaceAll('/opt/aembit', `${dir}/opt`),
+    functions
+      .replaceAll('/run/aembit', `${dir}/run`)
+      .replaceAll('/etc/systemd/system', `${dir}/host`)
+      .replaceAll('/opt/aembit', `${dir}/opt`),
     lines.replaceAll('@', `${dir}/host/`),
   ].join('\n')
   execFileSync('sh', ['-c', body], { stdio: ['ignore', 'ignore', 'inherit'] })
@@ -57,13 +60,32 @@ t.test('undo: what was written, appended to or made is as it was before', async 
     put 0640 root @sub/made.timer @source
     put 0640 root @made.timer @source
     keep @same; keep @kept
-    printf more >>@same; printf more >>@kept
+    printf more >>@same; printf more >>@kept; printf half >@made.timer.new
     undo`,
   )
   t.equal(readFileSync(join(dir, 'kept'), 'utf8'), 'old')
   t.equal(readFileSync(join(dir, 'same'), 'utf8'), 'old')
   t.notOk(existsSync(join(dir, 'sub')))
   t.notOk(existsSync(join(dir, 'made.timer')))
+  t.notOk(existsSync(join(dir, 'made.timer.new')))
   t.match(calls, /disable --now made\.timer\n/, 'a unit is disabled while its file is there')
   t.notMatch(calls, /sub/)
+})
+
+t.test('the units of files go where the certificate is ordered now, and stay where it is not', async (t) => {
+  proves(t, 'GW-INSTALL-02')
+  const units = ['path', 'timer', 'service'].map((kind) => `aembit_mcp_gateway_tls.${kind}`)
+  for (const planned of [true, false]) {
+    const line = planned ? `echo "0644 root @${units[2]}"` : 'echo "0644 root @aembit_mcp_gateway.service"'
+    const { dir, calls } = withFunctions(
+      t,
+      `mkdir $stage/plan; ${line} >$stage/plan/list
+      ${units.map((unit) => `: >@${unit}`).join('; ')}
+      remove_watches`,
+    )
+    for (const unit of units) {
+      t.equal(existsSync(join(dir, unit)), planned, unit)
+      t.equal(calls.includes(`disable --now ${unit}\n`), !planned)
+    }
+  }
 })
