@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { isDynamic } from '../../../shared/dynamic-claims.ts'
-import { headerName, text, webUrl } from './fields.ts'
+import { duration, headerName, text, webUrl } from './fields.ts'
 
 export const scheme = z.string().regex(/^\S{1,40}$/, 'is no scheme, write one word like Bearer')
 export const queryName = z
@@ -103,4 +103,14 @@ export const endpointsFit = (value: { oauthAuthorizationUrl?: unknown; oauthToke
 export const endpointsProblem = {
   path: ['oauthTokenUrl'],
   message: 'goes together with oauthAuthorizationUrl, write both or leave both to discovery',
+}
+
+/** A JWT of our own that the server itself takes. */
+export const ownToken = {
+  ...subject,
+  audience: text,
+  algorithmType,
+  lifetime: duration('15m', '12h'),
+  customClaims,
+  header: header.optional(),
 }

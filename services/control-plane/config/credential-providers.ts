@@ -8,6 +8,7 @@ import {
   endpointsFit,
   endpointsProblem,
   header,
+  ownToken,
   queryName,
   scheme,
   scopes,
@@ -145,24 +146,14 @@ export function createCredentialProviderSchema(secret: z.ZodType<Secret>) {
       .strictObject({
         ...common,
         type: z.literal('oidc-id-token'),
-        ...subject,
-        audience: text,
-        algorithmType,
-        lifetime: duration('15m', '12h'),
-        customClaims,
-        header: header.optional(),
+        ...ownToken,
       })
       .refine(subjectFits, subjectProblem),
     z
       .strictObject({
         ...common,
         type: z.literal('jwt-svid-token'),
-        ...subject,
-        audience: text,
-        algorithmType,
-        lifetime: duration('15m', '12h'),
-        customClaims,
-        header: header.optional(),
+        ...ownToken,
       })
       .refine(subjectFits, subjectProblem)
       .refine((value) => value.subjectType === 'dynamic' || isSpiffeId(value.subject), {
