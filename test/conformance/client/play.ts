@@ -43,7 +43,9 @@ export async function play(agent: ScriptedAgent, id: string, { context }: Scenar
     role: 'assistant',
     content: { type: 'text', text: 'sampled' },
   }))
-  client.setRequestHandler('roots/list', async () => ({ roots: [{ uri: 'file:///work', name: 'work' }] }))
+  client.setRequestHandler('roots/list', async () => ({
+    roots: [{ uri: 'file:///project', name: 'project' }],
+  }))
 
   const own = (name: string): boolean => name.startsWith(`${id}_`)
   const call = async (name: string, args: Record<string, unknown>): Promise<void> => {

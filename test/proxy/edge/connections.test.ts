@@ -44,13 +44,7 @@ t.test('50 MB without a declared length is cut off', async (t) => {
 t.test('HTTP/2: a stream that is too large is stopped, the connection lives', async (t) => {
   proves(t, 'HTTP-12')
   const session = rig.session2()
-  const stream = session.request({
-    ':method': 'POST',
-    ':path': '/mcp',
-    ':authority': 'gw.test:8443',
-    'content-type': 'application/json',
-    authorization: `Bearer ${rig.valid}`,
-  })
+  const stream = rig.post2(session)
   stream.on('error', () => {})
   const write = (): void => {
     if (!stream.closed) stream.write(Buffer.alloc(65_536), () => setImmediate(write))

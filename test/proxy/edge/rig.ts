@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
-import { type ClientHttp2Session, connect as http2Connect } from 'node:http2'
+import { type ClientHttp2Session, type ClientHttp2Stream, connect as http2Connect } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -162,6 +162,24 @@ export async function startRig(options: RigOptions = {}) {
   const session2 = (): ClientHttp2Session =>
     http2Connect('http://gw.test:8443', { createConnection: () => dial('h2') })
 
+  /** A POST whose answer the test reads, or does not: bytes on a connection of its own. */
+  const post1 = (body: string): Socket => {
+    const socket = dial()
+    socket.write(
+      `POST /mcp HTTP/1.1\r\nHost: gw.test:8443\r\nAuthorization: Bearer ${valid}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    )
+    return socket
+  }
+  /** The same on an HTTP/2 session; the body is the test's to write. */
+  const post2 = (session: ClientHttp2Session): ClientHttp2Stream =>
+    session.request({
+      ':method': 'POST',
+      ':path': '/mcp',
+      ':authority': 'gw.test:8443',
+      'content-type': 'application/json',
+      authorization: `Bearer ${valid}`,
+    })
+
   const http2 = async (ask: Ask, session?: ClientHttp2Session): Promise<Answer> => {
     const own = session ?? session2()
     const { method, path, headers } = fill(ask)
@@ -211,6 +229,8 @@ export async function startRig(options: RigOptions = {}) {
     http1,
     http2,
     session2,
+    post1,
+    post2,
     events,
     lines,
     stop,

@@ -109,21 +109,12 @@ for (const version of ['http1', 'http2'] as const) {
       const before = rig.core.calls.length
       const body = rpc(method)
       if (version === 'http1') {
-        const socket = rig.dial()
-        socket.write(
-          `POST /mcp HTTP/1.1\r\nHost: gw.test:8443\r\nAuthorization: Bearer ${rig.valid}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-        )
+        const socket = rig.post1(body)
         while (rig.core.calls.length === before) await new Promise((done) => setTimeout(done, 2))
         socket.destroy()
       } else {
         const session = rig.session2()
-        const stream = session.request({
-          ':method': 'POST',
-          ':path': '/mcp',
-          ':authority': 'gw.test:8443',
-          'content-type': 'application/json',
-          authorization: `Bearer ${rig.valid}`,
-        })
+        const stream = rig.post2(session)
         stream.end(body)
         while (rig.core.calls.length === before) await new Promise((done) => setTimeout(done, 2))
         stream.close(8)
@@ -141,24 +132,15 @@ for (const version of ['http1', 'http2'] as const) {
 
 t.test('headers of a stream leave before its first event; going away aborts', async (t) => {
   proves(t, 'MCP-STREAM-02')
-  const socket = rig.dial()
   const body = rpc('quiet')
-  socket.write(
-    `POST /mcp HTTP/1.1\r\nHost: gw.test:8443\r\nAuthorization: Bearer ${rig.valid}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-  )
+  const socket = rig.post1(body)
   const [data] = await once(socket, 'data')
   t.match(String(data), /text\/event-stream/)
   t.equal(rig.edge.stats().streams, 1)
   socket.destroy()
   while (aborted.length === 0) await new Promise((done) => setTimeout(done, 2))
   const session = rig.session2()
-  const stream = session.request({
-    ':method': 'POST',
-    ':path': '/mcp',
-    ':authority': 'gw.test:8443',
-    'content-type': 'application/json',
-    authorization: `Bearer ${rig.valid}`,
-  })
+  const stream = rig.post2(session)
   stream.end(body)
   await once(stream, 'response')
   stream.close(8)

@@ -155,7 +155,7 @@ t.test('server-everything: roots that it asks for by itself, updates of what was
   let asked = 0
   client.setRequestHandler(ListRootsRequestSchema, () => {
     asked++
-    return { roots: [{ uri: 'file:///work', name: 'work' }] }
+    return { roots: [{ uri: 'file:///project', name: 'project' }] }
   })
   const news = Promise.withResolvers<string>()
   client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => news.resolve(params.uri))
@@ -164,7 +164,7 @@ t.test('server-everything: roots that it asks for by itself, updates of what was
   t.teardown(() => client.close())
   // The server asks for roots on its own stream; the client can only be asked on that of a call.
   const roots = await client.callTool({ name: 'e_get-roots-list', arguments: {} })
-  t.match(JSON.stringify(roots.content), /file:\/\/\/work/)
+  t.match(JSON.stringify(roots.content), /file:\/\/\/project/)
   t.ok(asked > 0)
 
   const { resources } = await client.listResources()
